@@ -1,0 +1,45 @@
+# Everything runs in .venv, which is made once from constraints.txt and again when that file or pyproject.toml changes.
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+PYTEST_ARGS ?= -n auto
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format clean pictures benchmark
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## make .venv
+
+demo: $(STAMP)  ## ask the embedded model about an embedded film and draw where it looked
+	$(VENV)/bin/medgemma-visualizer analyze --out demo-output
+
+test: $(STAMP)  ## run the tests
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP)  ## check style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(STAMP)  ## rewrite the files in the project's style
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+benchmark: $(STAMP)  ## measure loading, one analysis, memory and start-up on this CPU
+	$(VENV)/bin/python benchmarks/cpu.py
+
+clean:  ## remove .venv, caches and demo-output
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-output
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || { \
+		echo "Python 3.11, 3.12 or 3.13 is needed, and $(PYTHON) is another; try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+pictures: $(STAMP)  ## draw the pictures of the README anew
+	$(VENV)/bin/medgemma-visualizer analyze --method integrated_gradients --out demo-output
+	mkdir -p docs/images && cp demo-output/overlay.png docs/images/where_it_looked.png
