@@ -1,0 +1,54 @@
+"""What all tests share: the embedded model, loaded once, and two films."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Any
+
+import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: one thread each, set before torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def demo() -> Any:
+    """The embedded model on the CPU in float32."""
+    from medgemma_visualizer.models.loading import load_model
+
+    return load_model("demo", device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def cases() -> Any:
+    """The embedded cases."""
+    from medgemma_visualizer.data.sources import load_cases
+
+    return load_cases("demo")
+
+
+@pytest.fixture
+def reading(demo: Any, cases: Any) -> Any:
+    """The embedded model, having read the first embedded case."""
+    from medgemma_visualizer.data.photo import picture
+    from medgemma_visualizer.models.reading import read
+
+    case = cases[0]
+    return read(demo, picture(case), case.question, options=case.options)
+
+
+def state_of(hf: Any) -> tuple[Any, ...]:
+    """Everything about a model that a borrower must give back: weights, hooks, mode, gradients, attention, config."""
+    digest = hashlib.sha256()
+    for name, tensor in hf.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().view(-1).float().numpy().tobytes())
+    hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in hf.modules())
+    flags = tuple((p.requires_grad, p.grad is None) for p in hf.parameters())
+    modes = tuple(m.training for m in hf.modules())
+    kinds = tuple(
+        m.config._attn_implementation
+        for m in hf.modules()
+        if hasattr(getattr(m, "config", None), "_attn_implementation")
+    )
+    return digest.hexdigest(), hooks, flags, modes, kinds, hf.config.to_json_string()

@@ -1,0 +1,1 @@
+"""Numbers equal hand-computed values or an independent oracle, named in the test."""
