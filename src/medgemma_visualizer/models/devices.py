@@ -1,0 +1,128 @@
+"""Which device and which number format to compute with.
+
+Knows what torch and NVML report about memory; parses no program's print and never changes a device's settings.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+from dataclasses import dataclass
+
+import torch
+
+from medgemma_visualizer.errors import InputError, unknown_name
+from medgemma_visualizer.settings import MODEL_CONFIG
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "fp32": torch.float32, "bfloat16": torch.bfloat16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One CUDA device as torch numbers it.
+
+    Attributes:
+        index: torch's number.
+        name: The card's name.
+        free_gb: Free memory in GiB.
+        total_gb: All memory in GiB.
+    """
+
+    index: int
+    name: str
+    free_gb: float
+    total_gb: float
+
+
+def gpus() -> list[Gpu]:
+    """Every CUDA device that torch may use, with its free memory; empty without CUDA."""
+    if not torch.cuda.is_available():
+        return []
+    return [_gpu(index) for index in range(torch.cuda.device_count())]
+
+
+def _gpu(index: int) -> Gpu:
+    properties = torch.cuda.get_device_properties(index)
+    free, total = _memory(index, str(properties.uuid))
+    return Gpu(index, properties.name, free / 2**30, total / 2**30)
+
+
+def _memory(index: int, uuid: str) -> tuple[int, int]:
+    """Free and total bytes: by NVML where it is installed (costs no context on the card), else by torch."""
+    if importlib.util.find_spec("pynvml") is None:
+        return torch.cuda.mem_get_info(index)
+    import pynvml
+
+    pynvml.nvmlInit()
+    try:
+        info = pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}"))
+        return int(info.free), int(info.total)
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def select_best_gpu(min_free_gb: float = MODEL_CONFIG["min_free_gb"]) -> int | None:
+    """Index of the CUDA device with the most free memory, or None where none has `min_free_gb` GiB free."""
+    found = sorted(gpus(), key=lambda gpu: gpu.free_gb, reverse=True)
+    if found and found[0].free_gb < min_free_gb:
+        logger.warning(
+            "The freest GPU (%d, %s) has %.1f GiB free, %.1f are asked for; it is not used.",
+            found[0].index,
+            found[0].name,
+            found[0].free_gb,
+            min_free_gb,
+        )
+    return found[0].index if found and found[0].free_gb >= min_free_gb else None
+
+
+def choose_device(device: str = "auto", min_free_gb: float = MODEL_CONFIG["min_free_gb"]) -> torch.device:
+    """The device to compute on.
+
+    Args:
+        device: "auto" (the freest CUDA device with enough memory, else Apple's MPS, else the CPU), "cpu", "mps", "cuda"
+            (the freest) or "cuda:0", "cuda:1", ….
+        min_free_gb: GiB that "auto" demands of a CUDA device.
+
+    Raises:
+        InputError: No such device here; the message names those there are.
+    """
+    if device == "auto":
+        best = select_best_gpu(min_free_gb)
+        if best is not None:
+            return torch.device("cuda", best)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    known = available_devices()
+    if device == "cuda" and "cuda:0" in known:
+        return torch.device("cuda", max(gpus(), key=lambda gpu: gpu.free_gb).index)
+    if device in known:
+        return torch.device(device)
+    if re.fullmatch(r"cuda(:\d+)?|mps", device):
+        raise InputError(f"Device {device!r} is not on this machine. Use one of: auto, {', '.join(known)}.")
+    raise unknown_name("device", device, ["auto", *known, "cuda", "mps"])
+
+
+def available_devices() -> list[str]:
+    """Names that `choose_device` accepts here, "auto" left out."""
+    names = [f"cuda:{gpu}" for gpu in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)]
+    return [*names, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """bfloat16 on a GPU and float32 elsewhere for "auto"; float16 is refused.
+
+    Raises:
+        InputError: Unknown or unsuitable number format.
+    """
+    if dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if dtype in ("float16", "fp16", "half"):
+        raise InputError(
+            "float16 is refused: activations of Gemma 3 exceed its largest number (65,504) and turn into "
+            "not-a-number. Use 'bfloat16' or 'float32'."
+        )
+    if dtype not in DTYPES:
+        raise unknown_name("number format", dtype, ["auto", *DTYPES])
+    return DTYPES[dtype]

@@ -1,0 +1,135 @@
+"""The forward passes that everything else is made of: image to tokens, tokens to logits, greedy decoding.
+
+Knows tensors; knows nothing about words or pictures. Image tokens are computed once and passed around, so that
+prompts, targets and methods share them. `token_type_ids` are always passed: without them image tokens would not see
+each other in both directions, and another computation would be explained than the one that answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import DynamicCache
+
+from medgemma_visualizer.errors import VisualizerError
+from medgemma_visualizer.models.adapter import Model
+from medgemma_visualizer.models.prompt import Prompt
+
+
+def pixels(model: Model, images: Sequence[Image.Image]) -> torch.Tensor:
+    """Pixel values (B, 3, height, width) as the model's own processor makes them; pan-and-scan off."""
+    prepared = model.processor.image_processor(list(images), do_pan_and_scan=False, return_tensors="pt")
+    return prepared["pixel_values"].to(model.device, model.dtype)
+
+
+def model_view(model: Model, image: Image.Image) -> np.ndarray:
+    """The picture as the model sees it, uint8 (height, width, 3): resized and squashed to its square."""
+    processor = model.processor.image_processor
+    values = pixels(model, [image])[0].float().cpu().numpy()  # (3, height, width)
+    mean, std = (np.asarray(v, dtype=np.float32)[:, None, None] for v in (processor.image_mean, processor.image_std))
+    return np.clip((values * std + mean) * 255 + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 0)
+
+
+def image_tokens(model: Model, pixel_values: torch.Tensor) -> torch.Tensor:
+    """Image tokens after the projector: (B, 3, height, width) -> (B, N, D), N = rows × cols."""
+    return project(model, model.hf.get_submodule(model.family.tower)(pixel_values=pixel_values).last_hidden_state)
+
+
+def project(model: Model, features: torch.Tensor) -> torch.Tensor:
+    """Vision features (B, patches, D_vision) -> image tokens (B, N, D)."""
+    tokens: torch.Tensor = model.projector(features)
+    return tokens
+
+
+def embed(model: Model, ids: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Embeddings (B, S, D) of ids (S,) with image tokens (B, N, D) in their places; differentiable in `tokens`."""
+    at = ids == model.image_token_id  # (S,)
+    words = model.text.get_input_embeddings()(ids.masked_fill(at, 0))  # (S, D)
+    embeds = words.to(tokens.dtype).expand(tokens.shape[0], -1, -1).clone()  # (B, S, D)
+    embeds[:, at] = tokens
+    return embeds
+
+
+def decode_embeddings(
+    model: Model, embeds: torch.Tensor, ids: torch.Tensor, *, cache: DynamicCache | None = None
+) -> torch.Tensor:
+    """Last hidden states (B, S, D) for embeddings (B, S, D) that hold an image block."""
+    kinds = (ids == model.image_token_id).long().expand(embeds.shape[0], -1)  # (B, S): 1 at image tokens
+    out = model.hf.model(inputs_embeds=embeds, token_type_ids=kinds, past_key_values=cache, use_cache=cache is not None)
+    states: torch.Tensor = out.last_hidden_state
+    return states
+
+
+def logits_at(model: Model, ids: torch.Tensor, tokens: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+    """Logits in float32 at chosen rows: ids (S,), image tokens (B, N, D) -> (B, len(rows), V).
+
+    Row p − 1 predicts the token at p.
+
+    Raises:
+        VisualizerError: A logit is not finite.
+    """
+    states = decode_embeddings(model, embed(model, ids, tokens), ids)[:, list(rows)]  # (B, R, D)
+    return ensure_finite(model.head(states).float(), "the logits")
+
+
+def ensure_finite(values: torch.Tensor, where: str) -> torch.Tensor:
+    """Returns `values`; not-a-number and infinity are errors that name the place, never zeros."""
+    if not bool(torch.isfinite(values).all()):
+        raise VisualizerError(
+            f"{where[0].upper()}{where[1:]} are not finite. Load the model with dtype='float32' and try again."
+        )
+    return values
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Greedy continuation of a prompt.
+
+    Attributes:
+        ids: Generated ids, the stop token left out.
+        logprobs: log P of each at its row.
+        stopped: Whether a stop token ended it.
+        first_logits: float32 (V,) at the row that predicts the first answer token.
+    """
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    stopped: bool
+    first_logits: torch.Tensor
+
+
+@torch.no_grad()
+def generate(model: Model, prompt: Prompt, tokens: torch.Tensor, max_new_tokens: int) -> Generated:
+    """Greedy decoding with a key/value cache; the same tokens as transformers' `generate(do_sample=False)`.
+
+    Args:
+        tokens: Image tokens (1, N, D).
+        max_new_tokens: Bound on the answer's length.
+    """
+    ids = torch.tensor(prompt.ids, device=model.device)
+    cache = DynamicCache(config=model.text.config)
+    states = decode_embeddings(model, embed(model, ids, tokens), ids, cache=cache)
+    logits = ensure_finite(model.head(states[:, -1]).float()[0], "the logits of the answer")  # (V,)
+    first = logits
+    out: list[int] = []
+    logprobs: list[float] = []
+    for _ in range(max_new_tokens):
+        best = int(logits.argmax())
+        if best in model.stop_ids:
+            return Generated(tuple(out), tuple(logprobs), True, first)
+        out.append(best)
+        logprobs.append(float(logits.log_softmax(-1)[best]))
+        logits = _next_logits(model, best, cache)
+    return Generated(tuple(out), tuple(logprobs), False, first)
+
+
+def _next_logits(model: Model, token: int, cache: Any) -> torch.Tensor:
+    """Logits (V,) after one more token."""
+    ids = torch.tensor([[token]], device=model.device)
+    state = model.hf.model(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state[:, -1]
+    return ensure_finite(model.head(state).float()[0], "the logits of the answer")

@@ -1,0 +1,190 @@
+"""From a name to a model ready to be asked: the embedded demo, a folder, or a checkpoint of the hub.
+
+One path for all three. Never runs code from a checkpoint, never unpickles, never leaves a weight random in silence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from medgemma_visualizer.errors import InputError, VisualizerError, unknown_name
+from medgemma_visualizer.models import gemma3  # noqa: F401  (registers its family)
+from medgemma_visualizer.models.adapter import FAMILIES, Family, Model
+from medgemma_visualizer.models.devices import choose_device, choose_dtype
+from medgemma_visualizer.settings import MODEL_CONFIG
+
+#: Names that a person may type, with what each needs.
+KNOWN_MODELS = {
+    "demo": "embedded, simulated films only",
+    "google/medgemma-4b-it": "gated: accept its terms on the hub first; about 9 GB",
+    "google/medgemma-1.5-4b-it": "gated: accept its terms on the hub first; about 9 GB",
+    "google/medgemma-27b-it": "gated: accept its terms on the hub first; about 55 GB",
+    "google/gemma-3-4b-it": "gated: accept its terms on the hub first; about 9 GB",
+}
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def demo_folder() -> Path:
+    """Folder of the embedded model."""
+    return Path(str(files("medgemma_visualizer"))) / "data" / "demo" / "model"
+
+
+def load_model(
+    source: str | Path = "demo",
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    min_free_gb: float | None = None,
+    revision: str | None = None,
+) -> Model:
+    """Loads a vision-language model.
+
+    Args:
+        source: "demo", a hub id such as "google/medgemma-4b-it", or a folder saved by transformers.
+        device: As in `devices.choose_device`.
+        dtype: "auto", "bfloat16" or "float32".
+        min_free_gb: GiB that "auto" demands of a GPU; 15, and 1 for the demo model.
+        revision: Commit or tag of a hub checkpoint.
+
+    Raises:
+        InputError: Unknown model, device or number format; a folder without weights, with pickled weights or with
+            another architecture; a gated or unreachable checkpoint. Each message tells the next step.
+        VisualizerError: The checkpoint lacks weights that the model needs.
+    """
+    source = str(source)
+    is_demo = source == "demo"
+    where = demo_folder() if is_demo else Path(source).expanduser()
+    local = bool(source.strip()) and where.is_dir()
+    if not local:
+        _refuse_unknown(source)
+    family = _check_folder(where) if local else None
+    needed = min_free_gb if min_free_gb is not None else 1.0 if is_demo else MODEL_CONFIG["min_free_gb"]
+    target = choose_device(device, needed)
+    number = choose_dtype(dtype, target)
+    hf, processor = _load(str(where) if local else source, local, target, number, revision)
+    family = family or _family(hf.config.architectures, source)
+    hf.requires_grad_(False).eval()
+    revision = _digest(where) if local else str(getattr(hf.config, "_commit_hash", "") or revision or "")
+    name = source if is_demo or not local else where.resolve().name
+    return Model(name, revision, hf, processor, family, is_demo, library_versions())
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what results depend on; Gemma 3's image masks changed between releases of transformers."""
+    names = ("medgemma-visualizer", "torch", "transformers", "tokenizers", "numpy", "pillow")
+    return {name: version(name) for name in names}
+
+
+def _refuse_unknown(source: str) -> None:
+    """Lets only hub ids through."""
+    path = Path(source).expanduser()
+    if path.is_file():
+        raise InputError(f"Model {source!r} is a file. Give the folder that holds config.json and *.safetensors.")
+    if source.startswith((".", "/", "~")) or source.count(os.sep) > 1:
+        raise InputError(f"Model folder {source!r} does not exist. Check the path, or use 'demo'.")
+    if not _HUB_ID.fullmatch(source):
+        raise unknown_name("model", source, KNOWN_MODELS)
+
+
+def _check_folder(folder: Path) -> Family:
+    """The family that the folder's config names, once its weights are known to be there and safe to read."""
+    config = folder / "config.json"
+    if not config.is_file():
+        raise InputError(f"Model folder {str(folder)!r} has no config.json. Give a folder saved by transformers.")
+    try:
+        architectures = json.loads(config.read_text(encoding="utf-8")).get("architectures")
+    except (ValueError, AttributeError):
+        raise InputError(f"{str(config)!r} is not valid JSON. Download or save the model again.") from None
+    family = _family(architectures, str(folder))
+    if not any(folder.glob("*.safetensors")):
+        pickled = next((p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.glob(pattern)), None)
+        if pickled:
+            raise InputError(
+                f"Model folder {str(folder)!r} holds pickled weights ({pickled}), which can run code when opened. "
+                "Convert them to safetensors first."
+            )
+        raise InputError(f"Model folder {str(folder)!r} holds no *.safetensors. Download its weights first.")
+    return family
+
+
+def _family(architectures: list[str] | None, source: str) -> Family:
+    name = (architectures or ["none"])[0]
+    if name not in FAMILIES:
+        raise InputError(
+            f"Model {source!r} has the architecture {name}, which is not supported. Supported: {', '.join(FAMILIES)}."
+        )
+    return FAMILIES[name]
+
+
+def _load(source: str, local: bool, device: torch.device, dtype: torch.dtype, revision: str | None) -> tuple[Any, Any]:
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local, "revision": revision or "main"}
+    try:
+        processor = AutoProcessor.from_pretrained(source, **options)
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
+            source,
+            dtype=dtype,
+            device_map={"": device},
+            use_safetensors=True,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+            **options,
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(_explain(source, local, error)) from error
+    hf, info = loaded
+    _refuse_random_weights(source, info)
+    return hf, processor
+
+
+def _refuse_random_weights(source: str, info: Mapping[str, Any]) -> None:
+    missing = sorted(info["missing_keys"]) + sorted(str(key[0]) for key in info["mismatched_keys"])
+    if missing:
+        raise VisualizerError(
+            f"The checkpoint {source!r} lacks {len(missing)} weights ({', '.join(missing[:3])}, …); they would be "
+            "random. Download or save the model again."
+        )
+
+
+def _explain(source: str, local: bool, error: Exception) -> str:
+    """One sentence and a next step for what the loading library says in many."""
+    text = " ".join(str(error).split())
+    if local:
+        return f"Model folder {source!r} cannot be read ({text[:200]}). Download or save the model again."
+    if "gated" in text.lower() or "401" in text or "403" in text:
+        return (
+            f"{source!r} is gated. Accept its terms on its hub page, then run `hf auth login` and try again; "
+            "or use 'demo', which needs nothing."
+        )
+    if "is not a valid model identifier" in text or "404" in text:
+        return f"{source!r} is not a model that the hub knows or shows to you. Check the name, or use 'demo'."
+    return (
+        f"{source!r} is not on this machine and the hub cannot be reached. Download it where there is a network "
+        "and give its folder, or use 'demo'."
+    )
+
+
+def _digest(folder: Path) -> str:
+    """Sixteen hex digits over the config and the weight files' names, sizes and first and last megabyte."""
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for file in sorted(folder.glob("*.safetensors")):
+        digest.update(f"{file.name}:{file.stat().st_size}".encode())
+        with file.open("rb") as data:
+            digest.update(data.read(2**20))
+            data.seek(max(0, file.stat().st_size - 2**20))
+            digest.update(data.read())
+    return digest.hexdigest()[:16]
