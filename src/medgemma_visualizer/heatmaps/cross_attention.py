@@ -1,0 +1,66 @@
+"""Attention of text rows over image columns: where the decoder looked while it wrote (specification 4.2.2, errata 2.3).
+
+A decoder-only model has no cross-attention of its own; the name is kept for the rows of its self-attention that predict
+the target's tokens, cut to the columns of the image tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from medgemma_visualizer.errors import InputError
+from medgemma_visualizer.heatmaps.methods import RawMap, method, on_grid
+from medgemma_visualizer.heatmaps.targets import Aim
+from medgemma_visualizer.models.reading import Reading
+from medgemma_visualizer.models.trace import attention_rows
+
+
+@method(
+    "cross_attention",
+    label="Cross-Attention",
+    needs="attention",
+    cost="1 forward",
+    paper="Vaswani 2017; raw attention as in Jain & Wallace 2019",
+)
+def cross_attention(
+    reading: Reading,
+    aim: Aim,
+    *,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    reduce: Literal["mean", "max"] = "mean",
+) -> RawMap:
+    """Attention at the target's rows (p − 1), averaged over rows and layers, joined over heads.
+
+    Args:
+        layers: Decoder layers, negative counted from the end; the last one where None (the specification's choice).
+        heads: Query heads; all where None.
+        reduce: How heads are joined.
+
+    Returns:
+        A map ≥ 0 whose sum is the share of attention that these rows spend on the image, ≤ 1 for `mean`.
+
+    Raises:
+        InputError: No such layer or head.
+    """
+    model = reading.model
+    chosen = _indices("layer", layers, model.n_layers, default=(model.n_layers - 1,))
+    selected = _indices("head", heads, model.n_heads, default=tuple(range(model.n_heads)))
+    rows = attention_rows(model, reading.ids(aim.forced), reading.image_tokens, aim.rows, chosen)
+    weights = rows.on_image[:, list(selected)]  # (layers, heads, rows, N)
+    joined = weights.mean(axis=1) if reduce == "mean" else weights.max(axis=1)  # (layers, rows, N)
+    values = joined.mean(axis=(0, 1))
+    return RawMap(on_grid(reading, values), chosen, selected, {"share_on_image": float(np.sum(values))})
+
+
+def _indices(kind: str, wanted: Sequence[int] | None, count: int, default: tuple[int, ...]) -> tuple[int, ...]:
+    """Checks indices and turns negative ones round."""
+    if wanted is None:
+        return default
+    bad = [i for i in wanted if not -count <= i < count]
+    if bad or not wanted:
+        raise InputError(f"There is no {kind} {bad[0] if bad else wanted!r}: the model has {count}, 0 to {count - 1}.")
+    return tuple(i % count for i in wanted)

@@ -1,0 +1,109 @@
+"""Asks a method for a map, checks what comes back, and says which method it was and why others failed."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from medgemma_visualizer.data.photo import picture
+from medgemma_visualizer.errors import InputError, UnavailableError, VisualizerError
+from medgemma_visualizer.heatmaps.methods import METHODS, Method, RawMap
+from medgemma_visualizer.heatmaps.targets import Aim, ScoreFunction, resolve
+from medgemma_visualizer.models.adapter import Model
+from medgemma_visualizer.models.reading import Reading, read
+from medgemma_visualizer.records import Case, Heatmap
+from medgemma_visualizer.settings import METHOD_PRIORITY
+
+#: What "auto" tries, in order.
+AUTO = tuple(name for name in METHOD_PRIORITY if name != "uniform")
+
+
+def explain(
+    model: Model, case: Case, method: str = "auto", target: str | ScoreFunction | None = None, **options: Any
+) -> Heatmap:
+    """Where the model looked for a target.
+
+    Args:
+        method: A name of `METHODS`, or "auto": the first of METHOD_PRIORITY that gives a valid map.
+        target: As in `targets.resolve`; None is the yes/no contrast, or the answer where it is neither.
+        **options: Passed to the method (layers, heads, …).
+
+    Returns:
+        A heatmap on the model's own grid. With "auto", `available` is False where every method failed, and
+        `fallbacks` holds each reason; such a map has no grid and is never scored.
+
+    Raises:
+        InputError: Unknown method or option, or a target that is not there.
+        UnavailableError: The method that was named cannot explain this target; the message says why.
+    """
+    return explain_reading(read(model, picture(case), case.question, options=case.options), method, target, **options)
+
+
+def explain_reading(
+    reading: Reading, method: str = "auto", target: str | ScoreFunction | None = None, **options: Any
+) -> Heatmap:
+    """As `explain`, for a picture and question that have been read already."""
+    aim = resolve(reading, target)
+    if method != "auto":
+        return _heatmap(reading, aim, method, method, {}, options)
+    return get_attention_with_fallback(reading, aim, **options)
+
+
+def get_attention_with_fallback(reading: Reading, aim: Aim, **options: Any) -> Heatmap:
+    """The first method of METHOD_PRIORITY that gives a valid map, with every failure before it and its reason."""
+    failures: dict[str, str] = {}
+    for name in AUTO:
+        if name not in METHODS:
+            continue
+        try:
+            return _heatmap(reading, aim, name, "auto", failures, options)
+        except VisualizerError as error:
+            failures[name] = str(error)
+    return Heatmap(None, "uniform", "auto", aim.target, fallbacks=failures, model=reading.model.name)
+
+
+def _heatmap(
+    reading: Reading, aim: Aim, name: str, requested: str, failures: dict[str, str], options: dict[str, Any]
+) -> Heatmap:
+    entry = METHODS[name]
+    start = time.perf_counter()
+    try:
+        raw = entry.compute(reading, aim, **options)
+    except TypeError as error:
+        if "unexpected keyword" not in str(error):
+            raise
+        raise InputError(f"Method {name!r} does not take these options: {', '.join(options)}.") from error
+    values = _validated(raw, entry, name, reading.model.grid)
+    return Heatmap(
+        grid=np.maximum(values, 0),
+        signed=values if entry.signed else None,
+        method=name,
+        requested=requested,
+        fallbacks=dict(failures),
+        target=aim.target,
+        layers=raw.layers,
+        heads=raw.heads,
+        text_independent=not entry.text_dependent,
+        model=reading.model.name,
+        versions=reading.model.versions,
+        seconds=time.perf_counter() - start,
+        extras=raw.extras,
+    )
+
+
+def _validated(raw: RawMap, entry: Method, name: str, grid: tuple[int, int]) -> np.ndarray:
+    """float32 (rows, cols), finite, not constant, with something in favour of the target; else a reason."""
+    values = np.array(raw.values, dtype=np.float32)
+    if values.shape != grid:
+        raise UnavailableError(f"{name} gave a map of shape {values.shape}, the model's grid is {grid}.")
+    if not np.isfinite(values).all():
+        raise UnavailableError(f"{name} gave values that are not finite; load the model with dtype='float32'.")
+    if np.ptp(values) == 0:
+        raise UnavailableError(f"{name} gave the same value, {values.flat[0]:g}, in every cell: it explains nothing.")
+    if entry.signed and values.max() <= 0:
+        raise UnavailableError(f"{name} found nothing in the image that speaks for the target, only against it.")
+    if not entry.signed and values.min() < 0:
+        raise UnavailableError(f"{name} gave negative values although it declares none.")
+    return values

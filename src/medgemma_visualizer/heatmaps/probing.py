@@ -1,0 +1,267 @@
+"""Asks the model again about altered images: many masks in, one score each out, in batches.
+
+A mask says which cells of the grid are REPLACED by a baseline. In `tokens` space the image tokens after the projector
+are replaced, so the vision tower never runs again; in `pixels` space whole patch-aligned cells of the picture are, and
+it does. Knows masks, baselines and batches; knows nothing about what a score is used for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal, TypeAlias
+
+import cv2
+import numpy as np
+import torch
+
+from medgemma_visualizer.errors import InputError, UnavailableError, unknown_name
+from medgemma_visualizer.heatmaps.targets import Aim
+from medgemma_visualizer.models.forward import ensure_finite, image_tokens, logits_at
+from medgemma_visualizer.models.reading import Reading
+from medgemma_visualizer.progress import track
+
+Space = Literal["tokens", "pixels"]
+
+#: A baseline by name, or a tensor shaped as what it replaces: tokens (1, N, D), pixels (1, 3, height, width).
+Baseline: TypeAlias = str | torch.Tensor
+
+#: Sequence positions in one batch: enough to fill a GPU; few enough for a processor's caches.
+_POSITIONS_PER_BATCH = {"cpu": 2048, "cuda": 16384}
+
+#: Logits in one batch, 256 MB in float32: long answers over large vocabularies travel in smaller batches.
+_LOGITS_PER_BATCH = 2**26
+
+
+def _mean_token(reading: Reading) -> torch.Tensor:
+    tokens = reading.image_tokens
+    return tokens.float().mean(dim=1, keepdim=True).to(tokens.dtype).expand_as(tokens)
+
+
+def _blurred_pixels(reading: Reading) -> torch.Tensor:
+    """Gaussian blur, σ = 10 px at a width of 224, scaled with the model's own image size."""
+    pixels = reading.pixel_values
+    image = np.ascontiguousarray(pixels[0].float().cpu().numpy().transpose(1, 2, 0))  # (height, width, 3)
+    blurred = cv2.GaussianBlur(image, (0, 0), 10 * image.shape[1] / 224, borderType=cv2.BORDER_REFLECT)
+    return torch.from_numpy(blurred.transpose(2, 0, 1)[None].copy()).to(pixels)
+
+
+def _mean_pixels(reading: Reading) -> torch.Tensor:
+    pixels = reading.pixel_values
+    return pixels.float().mean(dim=(2, 3), keepdim=True).to(pixels.dtype).expand_as(pixels)
+
+
+def _gray_pixels(reading: Reading) -> torch.Tensor:
+    """Gray value 128 of 255 in the model's own normalisation."""
+    processor, pixels = reading.model.processor.image_processor, reading.pixel_values
+    mean, std = (
+        torch.tensor(v, device=pixels.device)[:, None, None] for v in (processor.image_mean, processor.image_std)
+    )
+    return ((128 / 255 - mean) / std).to(pixels.dtype).expand_as(pixels)
+
+
+def _blurred_tokens(reading: Reading) -> torch.Tensor:
+    with torch.no_grad():
+        return image_tokens(reading.model, _blurred_pixels(reading))
+
+
+def _zero_token(reading: Reading) -> torch.Tensor:
+    return torch.zeros_like(reading.image_tokens)
+
+
+#: What stands in for removed cells, by space and name.
+BASELINES: Mapping[str, Mapping[str, Callable[[Reading], torch.Tensor]]] = {
+    "tokens": {"mean": _mean_token, "blur": _blurred_tokens, "zero": _zero_token},
+    "pixels": {"blur": _blurred_pixels, "mean": _mean_pixels, "gray": _gray_pixels},
+}
+
+
+def original(reading: Reading, space: Space) -> torch.Tensor:
+    """What masks alter: image tokens (1, N, D), or pixel values (1, 3, height, width).
+
+    Raises:
+        InputError: No such space.
+    """
+    if space not in BASELINES:
+        raise unknown_name("space", space, BASELINES)
+    return reading.image_tokens if space == "tokens" else reading.pixel_values
+
+
+def baseline_for(reading: Reading, space: Space, baseline: Baseline | None = None) -> torch.Tensor:
+    """The baseline in the shape of `original(reading, space)`; the first of `BASELINES[space]` where None.
+
+    Raises:
+        InputError: No such space or baseline.
+        ValueError: A tensor of another shape.
+    """
+    shape = original(reading, space).shape
+    if isinstance(baseline, torch.Tensor):
+        if baseline.shape != shape:
+            raise ValueError(f"The baseline has the shape {tuple(baseline.shape)}, wanted is {tuple(shape)}.")
+        return baseline
+    known = BASELINES[space]
+    name = next(iter(known)) if baseline is None else baseline
+    if name not in known:
+        raise unknown_name(f"baseline in {space} space", name, known)
+    return known[name](reading)
+
+
+def masked_logits(
+    reading: Reading,
+    aim: Aim,
+    masks: np.ndarray,
+    *,
+    space: Space = "tokens",
+    baseline: Baseline | None = None,
+    batch: int | None = None,
+    what: str = "probes",
+) -> Iterator[torch.Tensor]:
+    """Logits at the target's rows for altered images, batch by batch, so that several scores can share one pass.
+
+    Args:
+        masks: (P, rows, cols) bool, True where a cell is replaced; or float in [0, 1], the share replaced.
+        space: What is replaced.
+        baseline: What it is replaced by.
+        batch: Probes in one forward pass; chosen for the device where None. It never changes a score.
+        what: What the progress bar counts.
+
+    Yields:
+        float32 (b, R, V), the batches in order, P in all; without gradient.
+    """
+    model, ids = reading.model, reading.ids(aim.forced)
+    before, after = original(reading, space), baseline_for(reading, space, baseline)
+    for chunk, count in batches(_checked(masks, model.grid), batch or batch_size(reading, aim, space), what):
+        with torch.no_grad():
+            altered = torch.lerp(before, after, _weights(reading, chunk, space, before))
+            tokens = altered if space == "tokens" else image_tokens(model, altered)
+            logits = logits_at(model, ids, tokens, aim.rows)
+        yield logits[:count]
+
+
+def score_masks(
+    reading: Reading,
+    aim: Aim,
+    masks: np.ndarray,
+    *,
+    space: Space = "tokens",
+    baseline: Baseline | None = None,
+    batch: int | None = None,
+    what: str = "probes",
+) -> np.ndarray:
+    """The target's score for each altered image: float32 (P,). Arguments as in `masked_logits`.
+
+    A score does not depend on which other masks share its batch.
+
+    Raises:
+        InputError: No such space or baseline; or a target function that does not give one number for each image.
+        UnavailableError: The picture does not divide into whole cells.
+        VisualizerError: A logit or a score is not finite.
+    """
+    all_logits = masked_logits(reading, aim, masks, space=space, baseline=baseline, batch=batch, what=what)
+    return joined(scores_of(aim, logits) for logits in all_logits)
+
+
+def scores_of(aim: Aim, logits: torch.Tensor) -> np.ndarray:
+    """Logits (B, R, V) -> float32 (B,), refused where they are not one finite number each."""
+    with torch.no_grad():
+        scores = aim.score(logits)
+    if not isinstance(scores, torch.Tensor) or scores.shape != logits.shape[:1]:
+        raise InputError(
+            f"The target {aim.target.text!r} must give one number for each of {len(logits)} images; it gave "
+            f"{getattr(scores, 'shape', type(scores).__name__)}. Return a tensor of shape (batch,)."
+        )
+    return ensure_finite(scores.float(), "the target's scores").cpu().numpy()
+
+
+def joined(chunks: Iterator[np.ndarray]) -> np.ndarray:
+    """float32 (P,) of all batches; empty where there was none."""
+    return np.concatenate([np.zeros(0, dtype=np.float32), *chunks])
+
+
+def batches(probes: np.ndarray, size: int, what: str) -> Iterator[tuple[np.ndarray, int]]:
+    """Batches (b, …) of one and the same b ≤ `size`, with how many of each are new; counted by one progress bar.
+
+    Equal shapes make equal probes score equal to the last bit, so that "no influence" is an exact 0 and not rounding;
+    the last batch is filled up with its own last probe.
+    """
+    number = max(1, math.ceil(len(probes) / size))
+    even = math.ceil(len(probes) / number)
+    starts = range(0, len(probes), even or 1)
+    filled = (probes[np.minimum(np.arange(start, start + even), len(probes) - 1)] for start in starts)
+    counted = ((chunk, min(even, len(probes) - start)) for chunk, start in zip(filled, starts, strict=True))
+    return track(counted, total=len(probes), what=what, weights=lambda item: item[1])
+
+
+def refuse_rounding(scores: np.ndarray) -> None:
+    """Raises where scores (P,) differ by float32 rounding only.
+
+    Raises:
+        UnavailableError: Nothing that was tried changes the score.
+    """
+    limit = 16 * np.finfo(np.float32).eps * max(1.0, float(np.abs(scores).max()))
+    if np.ptp(scores) <= limit:
+        raise UnavailableError(f"Nothing that was hidden changes the score of this target: it stays {scores[0]:.6g}.")
+
+
+def batch_size(reading: Reading, aim: Aim, space: Space = "tokens") -> int:
+    """How many probes share a forward pass: bounded by positions in decoder and vision tower, and by logits."""
+    patches = math.prod(reading.model.family.patches(reading.model.hf.config)) if space == "pixels" else 0
+    length = max(len(reading.prompt.ids) + len(aim.forced), patches)
+    budget = _POSITIONS_PER_BATCH.get(reading.model.device.type, _POSITIONS_PER_BATCH["cpu"])
+    logits = len(aim.rows) * reading.model.head.weight.shape[0]
+    return max(1, min(budget // length, _LOGITS_PER_BATCH // logits))
+
+
+def _checked(masks: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    masks = np.asarray(masks)
+    if masks.ndim != 3 or masks.shape[1:] != grid:
+        raise ValueError(f"Masks have the shape {masks.shape}, wanted is (probes, {grid[0]}, {grid[1]}).")
+    return masks
+
+
+def _weights(reading: Reading, masks: np.ndarray, space: Space, like: torch.Tensor) -> torch.Tensor:
+    """Share replaced, ready to broadcast: (B, N, 1) over tokens, (B, 1, height, width) over pixels."""
+    share = torch.from_numpy(masks.astype(np.float32)).to(like)  # (B, rows, cols)
+    if space == "tokens":
+        return share.flatten(1)[..., None]
+    (height, width), (rows, cols) = like.shape[-2:], reading.model.grid
+    if height % rows or width % cols:
+        raise UnavailableError(
+            f"The model's picture of {height} × {width} pixels does not divide into {rows} × {cols} whole cells; "
+            "use space='tokens'."
+        )
+    return share.repeat_interleave(height // rows, 1).repeat_interleave(width // cols, 2)[:, None]
+
+
+def windows(grid: tuple[int, int], size: int, stride: int) -> np.ndarray:
+    """Every position of a square window: bool (P, rows, cols); together they cover every cell.
+
+    The last window of a row or column is cut at the border where the stride does not divide.
+
+    Raises:
+        InputError: A window or stride that does not fit the grid.
+    """
+    if not (1 <= size <= min(grid) and 1 <= stride <= size):
+        raise InputError(
+            f"A window of {size} with stride {stride} does not fit the grid of {grid[0]} × {grid[1]} cells. "
+            f"Choose 1 ≤ stride ≤ window ≤ {min(grid)}."
+        )
+    tops, lefts = (range(0, math.ceil((n - size) / stride) * stride + 1, stride) for n in grid)
+    masks = np.zeros((len(tops) * len(lefts), *grid), dtype=bool)
+    for n, (top, left) in enumerate((top, left) for top in tops for left in lefts):
+        masks[n, top : top + size, left : left + size] = True
+    return masks
+
+
+def regions(grid: tuple[int, int], per_side: int) -> np.ndarray:
+    """The grid in at most per_side × per_side rectangles: bool (P, rows, cols); each cell is in exactly one."""
+    height, width = (math.ceil(n / per_side) for n in grid)
+    row, col = np.indices(grid)
+    labels = row // height * math.ceil(grid[1] / width) + col // width  # (rows, cols)
+    return np.arange(labels.max() + 1)[:, None, None] == labels
+
+
+def mean_over_masks(effects: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """For each cell the mean effect (P,) of the masks (P, rows, cols) that cover it: float32 (rows, cols)."""
+    total = np.tensordot(effects.astype(np.float64), masks, axes=1)  # (rows, cols)
+    return (total / masks.sum(axis=0)).astype(np.float32)

@@ -1,0 +1,207 @@
+"""What a map explains: which rows of the sequence are read, what is forced after the prompt, and how it is scored.
+
+Knows offsets and rows (the token at position p is predicted by row p − 1); knows nothing about methods.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from medgemma_visualizer.errors import InputError
+from medgemma_visualizer.models.answer import yes_no
+from medgemma_visualizer.models.forward import logits_at
+from medgemma_visualizer.models.reading import Reading
+from medgemma_visualizer.records import Target
+
+#: Kinds that can be asked for by their bare name.
+KINDS = ("contrast", "p_yes", "answer")
+
+#: A user's own score: logits (B, rows, V) at the target's rows -> (B,), larger where the target is better supported.
+ScoreFunction = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A target, resolved for one reading.
+
+    Attributes:
+        target: What to call it, and the rows read.
+        forced: Ids that follow the prompt while it is scored.
+        score: Logits (B, rows, V) -> (B,), larger where the target is better supported.
+    """
+
+    target: Target
+    forced: tuple[int, ...]
+    score: ScoreFunction
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        return self.target.rows
+
+
+def score_tokens(reading: Reading, aim: Aim, image_tokens: torch.Tensor) -> torch.Tensor:
+    """The target's score for image tokens (B, N, D): (B,), differentiable in them."""
+    return aim.score(logits_at(reading.model, reading.ids(aim.forced), image_tokens, aim.rows))
+
+
+def resolve(reading: Reading, target: str | ScoreFunction | None = None) -> Aim:
+    """Turns what a user asked for into rows, forced ids and a score.
+
+    Args:
+        target: None for the default ("contrast" where the model answered yes or no, else "answer"); "contrast",
+            "p_yes" or "answer"; "token:3" for the fourth generated token; "word:effusion" for words of the question
+            ("word:effusion#2" for the second occurrence); a function of logits; any other text is a phrase.
+
+    Raises:
+        InputError: The target names nothing that is there; the message lists what is.
+    """
+    if target is None:
+        target = "contrast" if reading.answer.label in ("yes", "no") and reading.model.yes_ids else "answer"
+    if callable(target):
+        row = len(reading.prompt.ids) - 1
+        return Aim(Target("callable", getattr(target, "__name__", "function"), (row,)), (), target)
+    kind, _, rest = target.partition(":")
+    if target in KINDS:
+        return {"contrast": _contrast, "p_yes": _p_yes, "answer": _answer}[target](reading)
+    if kind == "token" and rest:
+        return _token(reading, rest)
+    if kind == "word" and rest:
+        return _prompt_word(reading, rest)
+    return _phrase(reading, rest if kind == "phrase" and rest else target)
+
+
+def _first_row(reading: Reading) -> int:
+    return len(reading.prompt.ids) - 1
+
+
+def _contrast(reading: Reading) -> Aim:
+    """logsumexp(yes) − logsumexp(no) at the first answer position, signed towards the answer given."""
+    _needs_yes_no(reading)
+    answered_no = reading.answer.label == "no" or (reading.answer.label != "yes" and (reading.answer.contrast or 0) < 0)
+    sign = -1.0 if answered_no else 1.0
+    text = "no against yes" if answered_no else "yes against no"
+
+    def score(logits: torch.Tensor) -> torch.Tensor:
+        return sign * yes_no(reading.model, logits[:, 0])[2]
+
+    return Aim(Target("contrast", text, (_first_row(reading),)), (), score)
+
+
+def _p_yes(reading: Reading) -> Aim:
+    """P(yes) / (P(yes) + P(no)) at the first answer position."""
+    _needs_yes_no(reading)
+
+    def score(logits: torch.Tensor) -> torch.Tensor:
+        return yes_no(reading.model, logits[:, 0])[0]
+
+    return Aim(Target("p_yes", "yes", (_first_row(reading),)), (), score)
+
+
+def _needs_yes_no(reading: Reading) -> None:
+    if not (reading.model.yes_ids and reading.model.no_ids):
+        raise InputError(
+            f"{reading.model.name!r} has no single token for yes and no. Use target 'answer' or a phrase instead."
+        )
+
+
+def _answer(reading: Reading) -> Aim:
+    """Mean log-probability of the generated answer, teacher-forced."""
+    ids = reading.generated.ids
+    if not ids:
+        raise InputError("The model answered nothing. Ask another question, or give a phrase as the target.")
+    return _forced(reading, "answer", reading.answer.text, ids, range(len(ids)))
+
+
+def _token(reading: Reading, index: str) -> Aim:
+    """Log-probability of one generated token, counted from 0."""
+    tokens = reading.answer.tokens
+    if not index.isdecimal() or int(index) >= len(tokens):
+        have = ", ".join(f"{n}: {token.text!r}" for n, token in enumerate(tokens))
+        raise InputError(f"The answer has no token {index!r}. Its tokens are {have or 'none'}.")
+    n = int(index)
+    return _forced(reading, "token", tokens[n].text.strip() or tokens[n].text, reading.generated.ids[: n + 1], [n])
+
+
+def _phrase(reading: Reading, text: str) -> Aim:
+    """Mean log-probability of a phrase: where the answer contains it, in its place; else forced as the answer."""
+    said = [token.text for token in reading.answer.tokens]
+    found = re.search(re.escape(text.strip()), "".join(said), re.IGNORECASE)
+    if found:
+        inside = _overlapping(said, *found.span())
+        return _forced(reading, "phrase", text, reading.generated.ids[: inside[-1] + 1], inside)
+    ids = reading.model.tokenizer(text.strip(), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    if not ids:
+        raise InputError(f"The target {text!r} has no characters that the model can read.")
+    return _forced(reading, "phrase", text, tuple(ids), range(len(ids)))
+
+
+def _overlapping(texts: list[str], start: int, end: int) -> list[int]:
+    """Indices of the pieces that overlap characters start … end of their concatenation."""
+    found, at = [], 0
+    for n, text in enumerate(texts):
+        if at < end and at + len(text) > start:
+            found.append(n)
+        at += len(text)
+    return found
+
+
+def _forced(reading: Reading, kind: str, text: str, forced: tuple[int, ...], chosen: range | list[int]) -> Aim:
+    """Mean log-probability of `chosen` tokens of a continuation, each read at the row before it."""
+    first = _first_row(reading)
+    wanted = [forced[n] for n in chosen]
+    rows = tuple(first + n for n in chosen)
+    return Aim(Target(kind, text, rows), forced[: max(chosen)], _mean_logprob(wanted))
+
+
+def _mean_logprob(wanted: list[int]) -> ScoreFunction:
+    def score(logits: torch.Tensor) -> torch.Tensor:
+        picked = logits.log_softmax(-1)[:, range(len(wanted)), wanted]  # (B, R)
+        return picked.mean(-1)
+
+    return score
+
+
+def _prompt_word(reading: Reading, word: str) -> Aim:
+    """Mean log-probability of words of the question, given the image and the words before them."""
+    if not reading.prompt.image_first:
+        raise InputError(
+            "With the text before the image, the question's words cannot depend on the image (a decoder reads forwards)"
+            ". Put the image first, or choose another target."
+        )
+    name, _, nth = word.partition("#")
+    spans = find_target_tokens_with_offsets(reading, name)
+    number = int(nth) if nth.isdecimal() and int(nth) > 0 else 1
+    if number > len(spans):
+        raise InputError(f"{name!r} occurs {len(spans)} times in the question; there is no occurrence {number}.")
+    positions = spans[number - 1]
+    wanted = [reading.prompt.ids[p] for p in positions]
+    return Aim(Target("prompt_word", name, tuple(p - 1 for p in positions)), (), _mean_logprob(wanted))
+
+
+def find_target_tokens_with_offsets(reading: Reading, phrase: str) -> list[tuple[int, ...]]:
+    """Positions of the tokens of every occurrence of a phrase in the question, whole words, any case.
+
+    The phrase is found in the characters of the rendered chat and mapped to tokens by the tokenizer's own offsets, so
+    leading spaces, punctuation, words in several pieces and phrases over several tokens are all right.
+
+    Raises:
+        InputError: The question does not contain it; the message lists the words that it contains.
+    """
+    prompt = reading.prompt
+    start, end = prompt.question
+    question = prompt.text[start:end]
+    pattern = rf"(?<!\w){re.escape(phrase.strip())}(?!\w)"
+    spans = [m.span() for m in re.finditer(pattern, question, re.IGNORECASE)] if phrase.strip() else []
+    if not spans:
+        words = ", ".join(dict.fromkeys(re.findall(r"\w+", question)))
+        raise InputError(f"{phrase!r} is not in the question. Its words are: {words}.")
+    return [prompt.positions_of(start + a, start + b) for a, b in spans]
+
+
+def flipped(aim: Aim) -> Aim:
+    """The same rows scored the other way round: for random-target checks."""
+    return replace(aim, target=replace(aim.target, text=f"not {aim.target.text}"), score=lambda z: -aim.score(z))
