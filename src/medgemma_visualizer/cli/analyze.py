@@ -1,0 +1,125 @@
+"""`analyze`: answer, map and scores for one image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medgemma_visualizer.settings import INPUT_LIMITS, MODEL_CONFIG, VIZ_CONFIG
+
+if TYPE_CHECKING:
+    from medgemma_visualizer.records import Case
+
+
+def analyze(
+    image: Annotated[
+        Path | None, typer.Argument(help="A radiograph (PNG, JPEG, TIFF, BMP or WebP). None: an embedded one.")
+    ] = None,
+    question: Annotated[str | None, typer.Option("--question", "-q", help="What to ask of it.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="What the map explains: contrast, p_yes, answer, token:N, word:W (a word of the question) or a phrase."
+            " None: yes against no, or the answer."
+        ),
+    ] = None,
+    method: Annotated[str, typer.Option(help="How to ask; see `methods`. 'auto' takes the first that works.")] = (
+        "cross_attention"
+    ),
+    model: Annotated[str, typer.Option(help="'demo', a hub id, or a folder.")] = "demo",
+    out: Annotated[Path, typer.Option(help="Where the results go; results of an earlier run are replaced.")] = Path(
+        "output"
+    ),
+    case: Annotated[str | None, typer.Option(help="Number or id of an embedded case, where no image is given.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Layers to read, such as '0,2' or '-1'.")] = None,
+    heads: Annotated[str | None, typer.Option(help="Heads to read, such as '0,3'.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, mps, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    min_memory: Annotated[
+        float | None, typer.Option(help="GiB that a GPU must have free to be chosen (15; 1 for the demo model).")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Bound on the answer's length.")] = MODEL_CONFIG[
+        "max_new_tokens"
+    ],
+    max_pixels: Annotated[int, typer.Option(min=1, help="Largest image that is opened, in pixels.")] = INPUT_LIMITS[
+        "image_pixels"
+    ],
+    text_first: Annotated[bool, typer.Option(help="Put the question before the image.")] = False,
+    colormap: Annotated[str, typer.Option(help="Any perceptual map of matplotlib, or 'jet'.")] = VIZ_CONFIG["colormap"],
+    grid_lines: Annotated[bool, typer.Option(help="Draw the grid of image tokens.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
+) -> None:
+    """Ask a question of a radiograph and see where the model looked.
+
+    Writes result.json, heatmap.npz, overlay.png and scores.png.
+    """
+    from medgemma_visualizer.cli import output
+
+    folder = output.check_folder(out)
+    options = output.indices(layers=layers, heads=heads)
+    asked = _case(image, question, target, case, max_pixels)
+    output.check_style(colormap)
+    with output.status("Loading the model", quiet=as_json):
+        from medgemma_visualizer import verbs
+        from medgemma_visualizer.heatmaps import METHODS
+
+        if method != "auto":
+            METHODS[method]
+        loaded = verbs.load_model(model, device=device, dtype=dtype, min_free_gb=min_memory)
+    with output.status("Asking the model", quiet=as_json):
+        analysis = verbs.analyze(
+            loaded,
+            asked,
+            method=method,
+            target=target,
+            max_new_tokens=max_new_tokens,
+            image_first=not text_first,
+            **options,
+        )
+    written = output.write_analysis(analysis, folder, colormap=colormap, grid_lines=grid_lines)
+    output.print_analysis(analysis, written, as_json=as_json)
+
+
+def _case(image: Path | None, question: str | None, target: str | None, number: str | None, max_pixels: int) -> Case:
+    """The case that was asked for, its picture read, before any model is loaded."""
+    from dataclasses import replace
+
+    from medgemma_visualizer.data.inputs import check_question, check_target
+    from medgemma_visualizer.data.photo import open_image
+    from medgemma_visualizer.errors import InputError
+    from medgemma_visualizer.records import Case
+
+    if target is not None:
+        check_target(target)
+    if image is None:
+        found = _embedded(number)
+        if question is None:
+            return found
+        asked = check_question(question)
+        return replace(found, id=f"{found.id}-own", question=asked, truth=None, finding=None, options=())
+    if number is not None:
+        raise InputError("Give an image or --case, not both.")
+    picture = open_image(image, max_pixels=max_pixels)
+    if question is None:
+        raise InputError(f'What is to be asked of {str(image)!r}? Add --question "Is there a pleural effusion?".')
+    return Case(id="image", image=picture, question=check_question(question))
+
+
+def _embedded(number: str | None) -> Case:
+    """An embedded case by its number or id; the first where None."""
+    from medgemma_visualizer.data.sources import demo_cases
+    from medgemma_visualizer.errors import InputError, unknown_name
+
+    cases = demo_cases()
+    if number is None or not number.strip():
+        return cases[0]
+    if number.isdecimal() and len(number) < 6:
+        if int(number) >= len(cases):
+            raise InputError(f"There is no embedded case {number}. There are {len(cases)}: 0 to {len(cases) - 1}.")
+        return cases[int(number)]
+    by_id = {case.id: case for case in cases}
+    if number not in by_id:
+        raise unknown_name("case", number, list(by_id)[:5])
+    return by_id[number]

@@ -1,0 +1,171 @@
+"""The public verbs: one function for each thing a person wants, thin over the rooms that do the work."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medgemma_visualizer.data.photo import grayscale, picture
+from medgemma_visualizer.data.sources import is_demo_film, load_cases
+from medgemma_visualizer.figures import overlay, scores_figure
+from medgemma_visualizer.heatmaps import explain, explain_reading
+from medgemma_visualizer.heatmaps.targets import ScoreFunction
+from medgemma_visualizer.models.adapter import Model
+from medgemma_visualizer.models.loading import load_model
+from medgemma_visualizer.models.reading import Reading, read
+from medgemma_visualizer.records import Answer, Case, Heatmap, Scores
+from medgemma_visualizer.scores.body import body_mask
+from medgemma_visualizer.scores.localisation import localisation_scores
+from medgemma_visualizer.scores.quality import quality_scores
+from medgemma_visualizer.settings import MODEL_CONFIG
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+#: What the embedded model's answer about any other picture must be read with.
+DEMO_NOTICE = (
+    "The embedded model knows simulated films only: this answer means nothing clinically. "
+    "For real radiographs load MedGemma: --model google/medgemma-4b-it, or the folder of its weights."
+)
+
+
+def answer(model: Model, case: Case, *, max_new_tokens: int = MODEL_CONFIG["max_new_tokens"]) -> Answer:
+    """Asks the model the case's question.
+
+    Raises:
+        InputError: The image cannot be read, or the question is longer than the model can read.
+    """
+    return noticed(_read(model, case, max_new_tokens), case)
+
+
+def score(heatmap: Heatmap, case: Case) -> Scores:
+    """What a map is worth on its face, each number with its chance level.
+
+    Quality of the raw map against the body (definitions: map quality), and against the finding's region where the case
+    has one: pointing game ("hit or miss"), relevance mass and rank, ROC-AUC.
+
+    Raises:
+        InputError: The heatmap says "no explanation available"; such a map is never scored.
+    """
+    body = body_mask(grayscale(picture(case)))
+    scores = quality_scores(heatmap.map, body)
+    if case.region is not None:
+        scores |= localisation_scores(heatmap.map, case.region)
+    return Scores(scores)
+
+
+def draw(heatmap: Heatmap, case: Case, **style: Any) -> Image:
+    """The map over the film, with a colour bar in the map's own numbers.
+
+    Args:
+        **style: As in `figures.overlay` (answer, alpha, colormap, grid_lines, interpolation, …). The contour of the
+            finding asked about is drawn where it is known.
+    """
+    image = picture(case)
+    told = {"question": case.question, "view": case.view, "outline": case.region} | style
+    return overlay(image, heatmap, body_mask(grayscale(image)), **told)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything about one case.
+
+    Attributes:
+        case: What was asked.
+        answer: What the model said.
+        heatmap: Where it looked.
+        scores: What the map is worth on its face; empty where no explanation is available.
+        correct: Whether the label equals the truth; None where there is no truth.
+        image_digest: First sixteen hex digits of the SHA-256 of the picture's pixels, in place of any path.
+        model: Name, revision, device, number format and grid.
+        seconds: Time from the read image to the scores.
+    """
+
+    case: Case
+    answer: Answer
+    heatmap: Heatmap
+    scores: Scores
+    correct: bool | None
+    image_digest: str
+    model: dict[str, Any]
+    seconds: float
+
+
+def analyze(
+    model: Model,
+    case: Case,
+    *,
+    method: str = "cross_attention",
+    target: str | ScoreFunction | None = None,
+    max_new_tokens: int = MODEL_CONFIG["max_new_tokens"],
+    image_first: bool = True,
+    **options: Any,
+) -> Analysis:
+    """Answer, map and scores of one case; the picture is encoded once.
+
+    Raises:
+        InputError: Unusable image, question, target or method.
+        UnavailableError: The method that was named cannot explain this target.
+    """
+    start = time.perf_counter()
+    reading = _read(model, case, max_new_tokens, image_first)
+    said = noticed(reading, case)
+    heatmap = explain_reading(reading, method, target, **options)
+    scores = score(heatmap, case) if heatmap.available else Scores()
+    correct = None if case.truth is None else said.label.casefold() == case.truth.casefold()
+    digest = hashlib.sha256(np.asarray(reading.image).tobytes()).hexdigest()[:16]
+    return Analysis(case, said, heatmap, scores, correct, digest, about(model), time.perf_counter() - start)
+
+
+def about(model: Model) -> dict[str, Any]:
+    """Which model computed a result, and on what."""
+    rows, cols = model.grid
+    return {
+        "name": model.name,
+        "revision": model.revision,
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "grid": [rows, cols],
+    }
+
+
+def noticed(reading: Reading, case: Case) -> Answer:
+    """The answer, with a notice where the embedded model was shown anything but an embedded film."""
+    known = not reading.model.is_demo or case.simulated or is_demo_film(reading.image)
+    notices = [] if known else [DEMO_NOTICE]
+    said = reading.answer
+    if not reading.prompt.image_first:
+        notices.append("The question precedes the image, so nothing in the question can depend on the image.")
+    if said.label in ("yes", "no") and said.p_yes_no_mass is not None and said.p_yes_no_mass < 0.5:
+        notices.append(f"Yes and no together hold only {said.p_yes_no_mass:.0%} of the probability; p_yes says little.")
+    if not said.stopped:
+        notices.append(f"The answer was cut off after {len(said.tokens)} tokens.")
+    return replace(said, notice=" ".join(notices))
+
+
+def _read(model: Model, case: Case, max_new_tokens: int, image_first: bool = True) -> Reading:
+    return read(
+        model,
+        picture(case),
+        case.question,
+        options=case.options,
+        image_first=image_first,
+        max_new_tokens=max_new_tokens,
+    )
+
+
+__all__: Sequence[str] = (
+    "analyze",
+    "answer",
+    "draw",
+    "explain",
+    "load_cases",
+    "load_model",
+    "score",
+    "scores_figure",
+)
