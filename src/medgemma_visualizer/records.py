@@ -210,7 +210,7 @@ class Score:
         threshold: The bound for "good".
         n: How many cases the number summarises.
         interval: The 95 % interval, where n allows one.
-        reason: Why the score does not apply.
+        reason: Why the score does not apply, or what must be known to read it.
     """
 
     name: str

@@ -53,7 +53,7 @@ def score(heatmap: Heatmap, case: Case) -> Scores:
         InputError: The heatmap says "no explanation available"; such a map is never scored.
     """
     body = body_mask(grayscale(picture(case)))
-    scores = quality_scores(heatmap.map, body)
+    scores = quality_scores(heatmap.map, body, case.view)
     if case.region is not None:
         scores |= localisation_scores(heatmap.map, case.region)
     return Scores(scores)

@@ -14,7 +14,7 @@ from medgemma_visualizer.records import Score
 
 #: Colours that colour-blind readers can tell apart (Okabe and Ito 2008); the words say the same.
 VERDICT_COLOURS = {"good": "#009e73", "acceptable": "#e69f00", "poor": "#d55e00", "": "#56789a"}
-VERDICT_MARKS = {"good": "✓", "acceptable": "~", "poor": "✗"}
+VERDICT_MARKS = {"good": "✓", "acceptable": "~"}
 ARROWS = {"higher": "higher is better", "lower": "lower is better", "none": ""}
 NAME_WIDTH, BAR_WIDTH, WORDS_WIDTH, ROW, TOP, FOOT = 230, 330, 400, 42, 52, 40
 
@@ -50,12 +50,12 @@ def _row(figure: Figure, name: str, score: Score, top: int) -> None:
         write(figure, NAME_WIDTH + BAR_WIDTH, top + 6, _words(score))
         write(figure, NAME_WIDTH + BAR_WIDTH, top + 23, _context(score), size=7, color=QUIET)
     else:
-        text = score.value if score.value is not None else f"not applicable: {score.reason}"
+        text = (score.reason or score.value) if score.value is not None else f"not applicable: {score.reason}"
         write(figure, NAME_WIDTH, top + 6, wrapped(text, BAR_WIDTH + WORDS_WIDTH - 20))
 
 
 def _bar(axes: Axes, score: Score, value: float) -> None:
-    axes.barh([0], [value], height=0.8, color=VERDICT_COLOURS[score.verdict])
+    axes.barh([0], [value], height=0.8, color=VERDICT_COLOURS.get(score.verdict, VERDICT_COLOURS["poor"]))
     if score.interval is not None:
         axes.plot(score.interval, [0, 0], color=INK, linewidth=1.5)
     if score.chance is not None:
@@ -76,7 +76,7 @@ def _limits(score: Score, value: float) -> tuple[float, float]:
 
 
 def _words(score: Score) -> str:
-    verdict = f"   {VERDICT_MARKS[score.verdict]} {score.verdict}" if score.verdict else ""
+    verdict = f"   {VERDICT_MARKS.get(score.verdict, '✗')} {score.verdict}" if score.verdict else ""
     return f"{score.value:.3g}{verdict}"
 
 

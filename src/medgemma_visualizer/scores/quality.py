@@ -132,9 +132,14 @@ def focus_in_words(label: str, view: str | None = None) -> str:
     if label not in _QUADRANTS:
         raise InputError(f"{label!r} is not a quadrant; known: {', '.join(_QUADRANTS)}, none.")
     height, side = label.split("_")
+    return side_in_words(side, view).replace("image", f"image {height}")
+
+
+def side_in_words(side: str, view: str | None = None) -> str:
+    """ "left" or "right" of the image for people: "image left (patient's right)" on frontal views."""
     patient = {"left": "right", "right": "left"}[side]
     frontal = view is None or view.upper() in _FRONTAL
-    return f"image {height} {side}" + (f" (patient's {patient})" if frontal else "")
+    return f"image {side}" + (f" (patient's {patient})" if frontal else "")
 
 
 def side_fractions(grid: np.ndarray) -> dict[str, float]:
@@ -157,16 +162,19 @@ def height_fractions(grid: np.ndarray) -> dict[str, float]:
     return {"apical_fraction": apical, "middle_fraction": middle, "basal_fraction": basal}
 
 
-def quality_scores(grid: np.ndarray, body_mask: np.ndarray | None = None) -> dict[str, Score]:
+def quality_scores(
+    grid: np.ndarray, body_mask: np.ndarray | None = None, view: str | None = None
+) -> dict[str, Score]:
     """Every score of a raw map by itself, with chance level (that of a uniform map), threshold and verdict.
 
     Args:
         grid: (rows, cols), raw; negative values count as 0.
         body_mask: bool (height, width) of any size; None leaves `inside_body_ratio` out, with the reason.
+        view: "PA", "AP" or None (taken for frontal), so that sides can be named as the patient's too.
 
     Returns:
         Name -> Score for all names of DIRECTIONS. A map without positive values has no score at all; a map that is
-        equal everywhere has its numbers, all at chance, and is never better than "poor".
+        equal everywhere has its numbers, all at chance, and is never called good.
 
     Raises:
         InputError: NaN, infinity, a wrong number of dimensions, a single cell, or a mask that is not one.
@@ -179,7 +187,11 @@ def quality_scores(grid: np.ndarray, body_mask: np.ndarray | None = None) -> dic
     chances = _chances(positive.shape)
     values = _values(positive)
     scores = {name: scored(name, value, DIRECTIONS[name], chances[name]) for name, value in values.items()}
-    scores["regional_focus"] = Score("regional_focus", regional_focus(grid))
+    focus = regional_focus(grid)
+    scores["regional_focus"] = Score("regional_focus", focus, reason=focus_in_words(focus, view))
+    for side in ("left", "right"):
+        name = f"{side}_fraction"
+        scores[name] = replace(scores[name], reason=side_in_words(side, view))
     scores["inside_body_ratio"] = _body_score(positive, body_mask)
     if is_constant(grid):
         scores = {name: _at_chance(score) for name, score in scores.items()}
