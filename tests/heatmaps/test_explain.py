@@ -1,0 +1,125 @@
+"""Every map is named by the method that made it, checked before it is shown, or replaced by the reasons why not."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import medgemma_visualizer as mv
+from medgemma_visualizer.errors import InputError, UnavailableError
+from medgemma_visualizer.heatmaps import METHODS, explain_reading
+from medgemma_visualizer.heatmaps import explain as explain_function
+from medgemma_visualizer.heatmaps.methods import Method, RawMap
+from medgemma_visualizer.models.trace import attention_kind
+from medgemma_visualizer.records import Heatmap
+from medgemma_visualizer.settings import METHOD_PRIORITY
+
+
+def _plant(monkeypatch: pytest.MonkeyPatch, values: Any, signed: bool = False) -> None:
+    entry = Method("Planted", "scoring", "0 forwards", True, signed, "none", lambda reading, aim: RawMap(values))
+    monkeypatch.setitem(METHODS._entries, "planted", entry)
+
+
+def test_cross_attention_is_the_mean_over_heads_of_row_p_minus_1_in_the_last_layer(reading: Any) -> None:
+    ids = reading.ids()
+    kinds = (ids == reading.model.image_token_id).long()[None]
+    with attention_kind(reading.model, "eager"), torch.no_grad():
+        out = reading.model.hf(
+            input_ids=ids[None], pixel_values=reading.pixel_values, token_type_ids=kinds, output_attentions=True
+        )
+    row = out.attentions[-1][0, :, len(ids) - 1, list(reading.prompt.image_positions)].mean(0)
+    heatmap = explain_reading(reading, "cross_attention")
+    np.testing.assert_allclose(heatmap.map, row.reshape(16, 16).numpy(), atol=1e-6)
+    assert heatmap.layers == (reading.model.n_layers - 1,)
+
+
+def test_layers_and_heads_can_be_chosen(reading: Any) -> None:
+    heads = [explain_reading(reading, "cross_attention", layers=[1], heads=[h]).map for h in range(4)]
+    joined = explain_reading(reading, "cross_attention", layers=[1]).map
+    np.testing.assert_allclose(np.mean(heads, axis=0), joined, atol=1e-7)
+    with pytest.raises(InputError, match="no head 9: the model has 4"):
+        explain_reading(reading, "cross_attention", heads=[9])
+
+
+def test_an_unknown_method_offers_the_closest(reading: Any) -> None:
+    with pytest.raises(InputError, match="Did you mean 'cross_attention'"):
+        explain_reading(reading, "cross_atention")
+
+
+def test_an_unknown_option_is_named(reading: Any) -> None:
+    with pytest.raises(InputError, match="does not take these options: colour"):
+        explain_reading(reading, "cross_attention", colour=1)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (np.zeros((16, 16)), "same value, 0, in every cell"),
+        (np.full((16, 16), 1 / 256), "in every cell"),
+        (np.full((16, 16), np.nan), "not finite"),
+        (np.ones((4, 4)), r"shape \(4, 4\)"),
+        (-np.arange(256.0).reshape(16, 16), "negative values although"),
+    ],
+)
+def test_a_map_that_explains_nothing_is_an_error_with_the_reason(
+    reading: Any, monkeypatch: pytest.MonkeyPatch, values: np.ndarray, reason: str
+) -> None:
+    _plant(monkeypatch, values)
+    with pytest.raises(UnavailableError, match=reason):
+        explain_reading(reading, "planted")
+
+
+def test_a_signed_map_without_anything_in_favour_is_an_error(reading: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _plant(monkeypatch, -1 - np.arange(256.0).reshape(16, 16), signed=True)
+    with pytest.raises(UnavailableError, match="only against it"):
+        explain_reading(reading, "planted")
+
+
+def test_auto_records_every_failure_and_names_the_method_used(reading: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _plant(monkeypatch, np.zeros((16, 16)))
+    monkeypatch.setattr(import_module("medgemma_visualizer.heatmaps.explain"), "AUTO", ("planted", "cross_attention"))
+    heatmap = explain_reading(reading, "auto")
+    assert heatmap.method == "cross_attention"
+    assert heatmap.requested == "auto"
+    assert "in every cell" in heatmap.fallbacks["planted"]
+
+
+def test_where_every_method_fails_there_is_no_map_but_the_reasons(
+    reading: Any, cases: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _plant(monkeypatch, np.zeros((16, 16)))
+    monkeypatch.setattr(import_module("medgemma_visualizer.heatmaps.explain"), "AUTO", ("planted",))
+    heatmap = explain_reading(reading, "auto")
+    assert not heatmap.available
+    assert heatmap.method == "uniform"
+    assert heatmap.grid is None
+    with pytest.raises(InputError, match="No explanation is available"):
+        mv.score(heatmap, cases[0])
+
+
+def test_auto_follows_the_methods_priority() -> None:
+    from medgemma_visualizer.heatmaps.explain import AUTO
+
+    assert (*AUTO, "uniform") == METHOD_PRIORITY
+    assert all(name in METHODS for name in AUTO)
+
+
+def test_a_heatmap_is_saved_whole_and_read_back(reading: Any, tmp_path: Path) -> None:
+    heatmap = explain_reading(reading, "token_gradient")
+    again = Heatmap.load(heatmap.save(tmp_path / "heatmap.npz"))
+    np.testing.assert_array_equal(again.map, heatmap.map)
+    np.testing.assert_array_equal(again.signed, heatmap.signed)
+    assert again.about() == Heatmap.load(again.save(tmp_path / "again.npz")).about()
+    assert again.target == heatmap.target
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["again.npz", "heatmap.npz"]
+
+
+def test_the_six_lines_of_the_readme_work(demo: Any, cases: Any, tmp_path: Path) -> None:
+    heatmap = explain_function(demo, cases[0], method="cross_attention")
+    assert "inside_body_ratio" in str(mv.score(heatmap, cases[0]))
+    mv.draw(heatmap, cases[0]).save(tmp_path / "where_it_looked.png")

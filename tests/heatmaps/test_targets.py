@@ -1,0 +1,171 @@
+"""A target names rows: the token at position p is explained by row p − 1, wherever its words stand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from medgemma_visualizer.data.photo import picture
+from medgemma_visualizer.errors import InputError
+from medgemma_visualizer.heatmaps.targets import find_target_tokens_with_offsets, flipped, resolve, score_tokens
+from medgemma_visualizer.models.answer import yes_no
+from medgemma_visualizer.models.forward import logits_at
+from medgemma_visualizer.models.reading import read
+
+
+def _read(demo: Any, cases: Any, question: str, **options: Any) -> Any:
+    return read(demo, picture(cases[0]), question, **options)
+
+
+def _words(reading: Any, phrase: str) -> list[str]:
+    prompt = reading.prompt
+    spans = find_target_tokens_with_offsets(reading, phrase)
+    covered = [(prompt.offsets[span[0]][0], prompt.offsets[span[-1]][1]) for span in spans]
+    return [prompt.text[start:end].strip() for start, end in covered]
+
+
+@pytest.fixture(scope="module")
+def report(demo: Any, cases: Any) -> Any:
+    return _read(demo, cases, "What does this radiograph show?")
+
+
+def test_the_default_target_of_a_yes_or_no_answer_is_the_contrast(reading: Any) -> None:
+    aim = resolve(reading)
+    assert aim.target.kind == "contrast"
+    assert aim.rows == (len(reading.prompt.ids) - 1,)
+    assert aim.forced == ()
+
+
+def test_the_default_target_of_any_other_answer_is_the_answer(report: Any) -> None:
+    aim = resolve(report)
+    first = len(report.prompt.ids) - 1
+    assert aim.target.kind == "answer"
+    assert aim.rows == tuple(range(first, first + len(report.generated.ids)))
+
+
+def test_the_contrast_is_signed_towards_the_answer_given(demo: Any, cases: Any) -> None:
+    for case in (cases[0], next(case for case in cases if case.truth == "no")):
+        reading = read(demo, picture(case), case.question)
+        assert reading.answer.label == case.truth
+        with torch.no_grad():
+            assert float(score_tokens(reading, resolve(reading, "contrast"), reading.image_tokens)[0]) > 0
+
+
+def test_scores_are_read_from_the_rows_logits(reading: Any) -> None:
+    with torch.no_grad():
+        logits = logits_at(reading.model, reading.ids(), reading.image_tokens, [len(reading.prompt.ids) - 1])
+        p, _, contrast = yes_no(reading.model, logits[:, 0])
+        score = lambda kind: score_tokens(reading, resolve(reading, kind), reading.image_tokens)  # noqa: E731
+        torch.testing.assert_close(score("p_yes"), p)
+        torch.testing.assert_close(score("contrast"), contrast)
+    assert float(p[0]) == pytest.approx(reading.answer.p_yes, abs=1e-5)
+
+
+def test_teacher_forced_logprobs_are_those_of_generation(report: Any) -> None:
+    for n, token in enumerate(report.answer.tokens):
+        aim = resolve(report, f"token:{n}")
+        assert aim.rows == (token.position - 1,)
+        with torch.no_grad():
+            score = float(score_tokens(report, aim, report.image_tokens)[0])
+        assert score == pytest.approx(token.logprob, abs=1e-4)
+
+
+def test_the_answers_score_is_the_mean_over_its_tokens(report: Any) -> None:
+    with torch.no_grad():
+        score = float(score_tokens(report, resolve(report, "answer"), report.image_tokens)[0])
+    logprobs = [token.logprob for token in report.answer.tokens]
+    assert score == pytest.approx(sum(logprobs) / len(logprobs), abs=1e-4)
+
+
+def test_a_phrase_of_the_answer_is_read_in_its_place(report: Any) -> None:
+    assert "pleural effusion" in report.answer.text
+    aim = resolve(report, "pleural effusion")
+    inside = [token.position - 1 for token in report.answer.tokens]
+    assert set(aim.rows) < set(inside)
+    covered = "".join(token.text for token in report.answer.tokens if token.position - 1 in aim.rows)
+    assert covered.strip(" .") == "pleural effusion"
+
+
+def test_a_phrase_that_was_not_generated_is_forced_after_the_prompt(reading: Any) -> None:
+    aim = resolve(reading, "enlarged heart")
+    ids = reading.model.tokenizer("enlarged heart", add_special_tokens=False)["input_ids"]
+    first = len(reading.prompt.ids) - 1
+    assert len(ids) > 1
+    assert aim.forced == tuple(ids[:-1])
+    assert aim.rows == tuple(range(first, first + len(ids)))
+
+
+@pytest.mark.parametrize(
+    ("question", "phrase", "found"),
+    [
+        ("Is there cardiomegaly?", "cardiomegaly", ["cardiomegaly"]),
+        ("CARDIOMEGALY or not?", "cardiomegaly", ["CARDIOMEGALY"]),
+        ("Is there a pleural effusion on the left?", "pleural effusion", ["pleural effusion"]),
+        ("Fluid, or fluid? No fluids.", "fluid", ["Fluid", "fluid"]),
+        ("Ist da ein Pleuraerguß, größer als 5 cm?", "größer", ["größer"]),
+    ],
+)
+def test_words_of_the_question_are_found_whole(
+    demo: Any, cases: Any, question: str, phrase: str, found: list[str]
+) -> None:
+    assert _words(_read(demo, cases, question), phrase) == found
+
+
+def test_a_word_in_several_pieces_has_a_row_for_each(demo: Any, cases: Any) -> None:
+    reading = _read(demo, cases, "Is there cardiomegaly?")
+    (positions,) = find_target_tokens_with_offsets(reading, "cardiomegaly")
+    assert len(positions) > 1
+    assert resolve(reading, "word:cardiomegaly").rows == tuple(p - 1 for p in positions)
+
+
+def test_every_occurrence_of_a_word_can_be_reached(demo: Any, cases: Any) -> None:
+    reading = _read(demo, cases, "Is the left lung clear, or is the left side white?")
+    first, second = (resolve(reading, f"word:left#{n}").rows for n in (1, 2))
+    assert max(first) < min(second)
+    with pytest.raises(InputError, match="occurs 2 times"):
+        resolve(reading, "word:left#3")
+
+
+def test_a_word_that_is_not_there_names_those_that_are(reading: Any) -> None:
+    with pytest.raises(InputError, match=r"'fracture' is not in the question.*effusion"):
+        resolve(reading, "word:fracture")
+
+
+def test_a_token_that_is_not_there_names_those_that_are(reading: Any) -> None:
+    with pytest.raises(InputError, match=r"no token '7'.*0: 'yes'"):
+        resolve(reading, "token:7")
+
+
+def test_with_text_first_the_questions_words_cannot_be_explained(demo: Any, cases: Any) -> None:
+    reading = _read(demo, cases, "Is there an effusion?", image_first=False)
+    with pytest.raises(InputError, match="cannot depend on the image"):
+        resolve(reading, "word:effusion")
+
+
+def test_with_text_first_the_questions_logits_do_not_change_with_the_image(demo: Any, cases: Any) -> None:
+    reading = _read(demo, cases, "Is there an effusion?", image_first=False)
+    rows = list(reading.prompt.question_positions)
+    with torch.no_grad():
+        seen = logits_at(demo, reading.ids(), reading.image_tokens, rows)
+        blank = logits_at(demo, reading.ids(), torch.zeros_like(reading.image_tokens), rows)
+    assert torch.equal(seen, blank)
+
+
+def test_a_function_of_logits_is_a_target(reading: Any) -> None:
+    def first_logit(logits: torch.Tensor) -> torch.Tensor:
+        return logits[:, 0, 7]
+
+    aim = resolve(reading, first_logit)
+    assert aim.target.kind == "callable"
+    assert aim.target.text == "first_logit"
+    with torch.no_grad():
+        assert score_tokens(reading, aim, reading.image_tokens).shape == (1,)
+
+
+def test_a_flipped_target_has_the_opposite_score(reading: Any) -> None:
+    aim = resolve(reading)
+    with torch.no_grad():
+        here, there = (score_tokens(reading, a, reading.image_tokens) for a in (aim, flipped(aim)))
+    torch.testing.assert_close(here, -there)
