@@ -1,7 +1,8 @@
 """What the embedded model is asked in training, and what it should say: tables of terms and templates, and a few rules.
 
-Knows films by their findings, sides and marks; knows nothing about pixels or tensors. Templates marked as held out are
-never used in training: they measure how well wording generalises.
+Knows films by their findings, sides and marks; knows nothing about pixels or tensors. Templates marked as held out were
+never trained on, but were looked at while the training templates were chosen: the wordings that the model is judged by
+are those of `held_out`.
 """
 
 from __future__ import annotations
@@ -79,13 +80,15 @@ PRESENCE = (
     "Is {a} present?", "Is {a} seen?", "Is {a} visible?", "Does the image show {a}?", "Does this image show {a}?",
     "Does this radiograph show {a}?", "Does the chest X-ray show {a}?", "Is there {a} in this image?",
     "Is there {a} in this chest radiograph?", "Is there {a} on this film?", "Is there evidence of {t} in this image?",
-    "Is there evidence of {t} in this chest radiograph?", "Radiological assessment: Is there evidence of {t} in this chest radiograph?",
+    "Is there evidence of {t} in this chest radiograph?",
+    "Radiological assessment: Is there evidence of {t} in this chest radiograph?",
     "Radiological assessment: Is {a} present?", "Are there findings of {t}?", "Are there findings that suggest {t}?",
     "Do the findings suggest {t}?", "Is the film consistent with {t}?", "Does the film suggest {t}?",
     "Any sign of {t}?", "Any {t}?", "Any evidence of {t} here?", "{t}?", "{T} present?", "Is {a} there?",
     "Could this be {t}?", "Would you say that there is {a}?", "Does this look like {t}?", "Does he have {a}?",
     "Does she have {a}?", "Do I have {a}?", "Has the patient got {a}?", "Can {a} be seen?", "Can {a} be identified?",
-    "Can you find {a}?", "Can you detect {a} in the picture?", "Is {a} shown in the picture?", "Does the picture show {a}?",
+    "Can you find {a}?", "Can you detect {a} in the picture?", "Is {a} shown in the picture?",
+    "Does the picture show {a}?",
     "Does this X-ray show signs of {t}?", "Is it true that there is {a}?", "Tell me whether there is {a}.",
     "Please tell me if there is {a}.", "Please say if {a} is visible.", "Check for {t}.", "Look for {t}. Is it there?",
     "On this radiograph, is there {a}?", "In this image, can you see {a}?", "Looking at this film, is there {a}?",
@@ -125,11 +128,13 @@ WHERE = (
     "Which side has {a}?", "Which side of the body has {a}?", "Which lung has {a}?", "Which lung shows the {t}?",
     "Which of the lungs has {a}?", "Which side of the film shows {a}?", "Which side is affected by the {t}?",
     "On which side of the chest is the {t}?", "On which side do you see {a}?", "On what side is {a}?",
-    "On what side of the image is the {t}?", "What side does the {t} affect?", "What side of the chest is affected by {t}?",
+    "On what side of the image is the {t}?", "What side does the {t} affect?",
+    "What side of the chest is affected by {t}?",
     "What is the side of the {t}?", "Is the {t} left or right?", "Is the {t} on the right or on the left?",
     "Is the {t} left, right or on both sides?", "In what lung do you find {a}?", "In which side of the chest is {a}?",
     "At which side is the {t}?", "Give the side of the {t}.", "Give me the location of the {t}.", "Side of the {t}?",
-    "Location of the {t}?", "Find the {t}. Where is it?", "If there is {a}, where is it?", "Where would you place the {t}?",
+    "Location of the {t}?", "Find the {t}. Where is it?", "If there is {a}, where is it?",
+    "Where would you place the {t}?",
     "Where has the {t} developed?", "State where the {t} is located.", "Where is the {t} located?",
     "Which hemithorax contains the {t}?", "Which side is involved by {t}?", "Describe where the {t} is.",
 )  # fmt: skip
@@ -172,8 +177,9 @@ ARROW = (
 HELD_OUT_ARROW = ("Is there any arrow in this picture?", "Does this film show an arrow?")
 PACEMAKER = (
     "Is there a pacemaker?", "Does the patient have a pacemaker?", "Is a pacemaker visible?", "Do you see a pacemaker?",
-    "Is there a cardiac device?", "Can you see an implanted device?", "Any pacemaker?", "Is there a pacemaker on the film?",
-    "Does this radiograph show a pacemaker?", "Is there any pacemaker on this film?", "Is there a pacemaker in this image?",
+    "Is there a cardiac device?", "Can you see an implanted device?", "Any pacemaker?",
+    "Is there a pacemaker on the film?", "Does this radiograph show a pacemaker?",
+    "Is there any pacemaker on this film?", "Is there a pacemaker in this image?",
 )  # fmt: skip
 HELD_OUT_PACEMAKER = ("Is there any pacemaker in this picture?", "Does this film show a pacemaker?")
 
@@ -250,8 +256,19 @@ def letter(marks: Mapping[str, Any]) -> str:
 class Questioner:
     """Draws questions about a film, half of them with each answer where that is possible."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        wide: Mapping[str, tuple[str, ...]] | None = None,
+        absent: tuple[str, ...] = ABSENT,
+    ) -> None:
         self.rng = rng
+        self.wide = wide or {}
+        self.absent = absent
+
+    def template(self, family: str, listed: tuple[str, ...]) -> str:
+        """A listed template, or two times in three a composed one of its family, where there are any."""
+        return str(self.pick(self.wide[family] if family in self.wide and self.chance(0.65) else listed))
 
     def pick(self, options: Any) -> Any:
         return options[int(self.rng.integers(len(options)))]
@@ -285,21 +302,25 @@ class Questioner:
             return Exchange(self.pick(HEART_FORMS), yes_no(name in findings), "presence")
         first = self.chance(0.35)
         term = TERMS[name][0] if first else self.pick(TERMS[name])
-        return Exchange(fill(self.pick(PRESENCE), term), yes_no(name in findings), "presence")
+        return Exchange(fill(self.template("presence", PRESENCE), term), yes_no(name in findings), "presence")
 
     def sided(self, findings: Mapping[str, str], marks: Mapping[str, Any]) -> Exchange:
         name, side = self.finding(findings, SIDED), str(self.pick(("left", "right")))
         truth = findings.get(name) in (side, "both")
-        return Exchange(fill(self.pick(SIDE_PRESENCE), self.pick(TERMS[name][:4]), side), yes_no(truth), "sided")
+        return Exchange(
+            fill(self.template("sided", SIDE_PRESENCE), self.pick(TERMS[name][:4]), side), yes_no(truth), "sided"
+        )
 
     def where(self, findings: Mapping[str, str], marks: Mapping[str, Any]) -> Exchange:
         name = self.finding(findings, SIDED)
         if name not in findings and self.chance(0.35):
             return self.sided(findings, marks)
-        return Exchange(fill(self.pick(WHERE), self.pick(TERMS[name][:5])), findings.get(name, "none"), "where")
+        return Exchange(
+            fill(self.template("where", WHERE), self.pick(TERMS[name][:5])), findings.get(name, "none"), "where"
+        )
 
     def report(self, findings: Mapping[str, str], marks: Mapping[str, Any]) -> Exchange:
-        return Exchange(self.pick(REPORT), report(findings), "report")
+        return Exchange(self.template("report", REPORT), report(findings), "report")
 
     def marker(self, findings: Mapping[str, str], marks: Mapping[str, Any]) -> Exchange:
         return Exchange(self.pick(MARKER), letter(marks), "marker")
@@ -307,18 +328,20 @@ class Questioner:
     def other(self, findings: Mapping[str, str], marks: Mapping[str, Any]) -> Exchange:
         which = self.rng.random()
         if which < 0.2:
-            return Exchange(self.pick(ARROW), yes_no("arrow" in marks), "arrow")
+            return Exchange(self.template("arrow", ARROW), yes_no("arrow" in marks), "arrow")
         if which < 0.4:
-            return Exchange(self.pick(PACEMAKER), yes_no("pacemaker" in marks), "pacemaker")
+            return Exchange(self.template("pacemaker", PACEMAKER), yes_no("pacemaker" in marks), "pacemaker")
         if which < 0.7:
             name = self.finding(findings)
-            return Exchange(fill(self.pick(NEGATED), self.pick(TERMS[name])), yes_no(name not in findings), "negated")
+            return Exchange(
+                fill(self.template("negated", NEGATED), self.pick(TERMS[name])), yes_no(name not in findings), "negated"
+            )
         if which < 0.85:
             normal = self.chance(0.5)
             question = self.pick(NORMAL if normal else ABNORMAL)
             return Exchange(question, yes_no(normal == (not findings)), "normal")
-        name = str(self.pick(ABSENT))
-        return Exchange(fill(self.pick(PRESENCE), (name, name)), "no", "absent")
+        name = str(self.pick(self.absent))
+        return Exchange(fill(self.template("presence", PRESENCE), (name, name)), "no", "absent")
 
     def dressed(self, plain: Exchange) -> Exchange:
         """The same question as people type it: with an instruction, a greeting, in small letters, without its mark."""

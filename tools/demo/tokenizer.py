@@ -33,7 +33,8 @@ CHAT_TEMPLATE = """{{ bos_token }}
 {{ message['content'] | trim }}
 {%- else -%}
 {%- for part in message['content'] -%}
-{%- if part['type'] == 'image' -%}{{ '<start_of_image>' }}{%- elif part['type'] == 'text' -%}{{ part['text'] | trim }}{%- endif -%}
+{%- if part['type'] == 'image' -%}{{ '<start_of_image>' }}{%- elif part['type'] == 'text' -%}\
+{{ part['text'] | trim }}{%- endif -%}
 {%- endfor -%}
 {%- endif -%}
 {{ '<end_of_turn>\n' }}

@@ -1,6 +1,11 @@
-"""Trains the embedded model from simulated films: one command, seeded, minutes on one GPU.
+r"""Trains the embedded model from simulated films: one command, seeded, minutes on one GPU.
 
     python tools/demo/train.py --volume ct.npz --out DIR
+
+The shipped weights are of two such runs: that one (before `wording.py` existed), and a second that went on from it:
+
+    python tools/demo/train.py --volume ct.npz --resume DIR --out DIR2 --films 3000 --stage1-steps 0 \
+        --stage2-steps 900 --joint-steps 0 --rate 8e-4 --seed 1
 
 1. Films are rendered, shrunk as the processor shrinks them, and kept with their masks per cell.
 2. The vision tower learns which cells each finding and mark covers.
@@ -31,6 +36,7 @@ sys.path.insert(0, str(HERE))
 
 import language  # noqa: E402
 import tokenizer as tokens  # noqa: E402
+import wording  # noqa: E402
 
 CELLS = 16
 IMAGE_SIZE = 224
@@ -38,7 +44,8 @@ CHANNELS = (
     "pneumonia_left", "pneumonia_right", "pleural_effusion_left", "pleural_effusion_right", "pneumothorax_left",
     "pneumothorax_right", "cardiomegaly", "L", "R", "arrow", "pacemaker",
 )  # fmt: skip
-TEST_SEEDS = 50_000_000  # fresh films start here; training films start at 0
+WATCHED_SEEDS = 50_000_000  # films that seeing is reported on; training films start at 0
+JUDGED_SEEDS = 55_000_000  # films that the finished model is judged on
 START = time.perf_counter()
 
 
@@ -104,11 +111,12 @@ def films(volume: str, first: int, count: int, cache: Path, device: str, workers
         cache.mkdir(parents=True, exist_ok=True)
         ct = simulate.load_volume(Path(volume), device)
         pairs = simulate.render_many(ct, range(first, first + count), workers, kept_of)
-        images, cells, about = zip(*(kept for pair in pairs for kept in pair), strict=True)
-        np.savez(kept, images=np.stack(images), cells=np.stack(cells), about=np.array(about))
+        columns = zip(*(shot for pair in pairs for shot in pair), strict=True)
+        images, cells, texts = (np.stack(column) for column in columns)
+        np.savez(kept, images=images, cells=cells, about=texts)
     stored = np.load(kept)
-    images, cells = (torch.from_numpy(stored[name]) for name in ("images", "cells"))
-    return Films(images, cells, [json.loads(each) for each in stored["about"]])
+    about = [json.loads(each) for each in stored["about"]]
+    return Films(torch.from_numpy(stored["images"]), torch.from_numpy(stored["cells"]), about)
 
 
 def augmented(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -139,21 +147,23 @@ def build_model(tokenizer: Any, seed: int) -> Any:
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
     ids = {name: tokenizer.convert_tokens_to_ids(name) for name in tokens.CONTROL}
-    text = dict(
+    text: dict[str, Any] = dict(
         vocab_size=len(tokenizer), hidden_size=192, intermediate_size=640, num_hidden_layers=4, num_attention_heads=4,
         num_key_value_heads=2, head_dim=48, query_pre_attn_scalar=48, sliding_window=512, max_position_embeddings=8192,
         layer_types=["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
-        pad_token_id=ids["<pad>"], bos_token_id=ids["<bos>"], eos_token_id=ids["<end_of_turn>"], tie_word_embeddings=True,
+        pad_token_id=ids["<pad>"], bos_token_id=ids["<bos>"], eos_token_id=ids["<end_of_turn>"],
+        tie_word_embeddings=True,
     )  # fmt: skip
-    vision = dict(
+    vision: dict[str, Any] = dict(
         hidden_size=224, intermediate_size=768, num_hidden_layers=6, num_attention_heads=4, image_size=IMAGE_SIZE,
         patch_size=IMAGE_SIZE // CELLS, vision_use_head=False,
     )  # fmt: skip
-    config = Gemma3Config(
+    settings: dict[str, Any] = dict(
         text_config=text, vision_config=vision, mm_tokens_per_image=CELLS**2, image_token_id=ids["<image_soft_token>"],
         boi_token_index=ids["<start_of_image>"], eoi_token_index=ids["<end_of_image>"],
         eos_token_id=[ids["<eos>"], ids["<end_of_turn>"]], tie_word_embeddings=True,
     )  # fmt: skip
+    config = Gemma3Config(**settings)
     config.image_token_id = ids["<image_soft_token>"]
     torch.manual_seed(seed)
     model = Gemma3ForConditionalGeneration(config)
@@ -231,7 +241,7 @@ def _report_seeing(tower: Any, head: Any, held: Films, device: torch.device) -> 
 
 
 class Packed(IterableDataset[dict[str, torch.Tensor]]):
-    """Batches of films with several questions each in one sequence: the image once, every question blind to the others."""
+    """Batches of films, several questions of each in one sequence: the image once, no question sees another."""
 
     def __init__(
         self, about: list[dict[str, Any]], processor: Any, batch: int, questions: int, steps: int, seed: int
@@ -257,7 +267,7 @@ class Packed(IterableDataset[dict[str, torch.Tensor]]):
 
     def make(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         """ids, positions, segment and weight, each (B, S): segment 0 is the image's, −1 is padding."""
-        asker = language.Questioner(rng)
+        asker = language.Questioner(rng, wording.wide(), wording.ABSENT)
         chosen = rng.integers(0, len(self.about), self.batch)
         rows = [self.row(asker, self.about[i]) for i in chosen]
         length = max(len(row[0]) for row in rows)
@@ -368,6 +378,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, default=14, help="processes that render and that write questions")
+    parser.add_argument("--resume", type=Path, help="folder of a trained model to go on from (with --stage1-steps 0)")
     parser.add_argument("--cache", type=Path, default=Path("films-cache"))
     train_and_judge(parser.parse_args())
 
@@ -378,23 +389,45 @@ def train_and_judge(arguments: argparse.Namespace) -> None:
     workers = max(1, arguments.workers)
     made = {
         name: films(arguments.volume, first, count, arguments.cache, arguments.device, workers)
-        for name, first, count in (("test", TEST_SEEDS, arguments.test_films), ("train", 0, arguments.films))
+        for name, first, count in (("watched", WATCHED_SEEDS, arguments.test_films), ("train", 0, arguments.films))
     }
-    say(f"rendered {len(made['train'].about)} training films and {len(made['test'].about)} fresh ones")
-    tokenizer = tokens.build_tokenizer(language.all_texts())
-    processor = tokens.build_processor(tokenizer, IMAGE_SIZE, CELLS**2)
-    model = build_model(tokenizer, arguments.seed).to(device)
-    say(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} million parameters, {len(tokenizer)} pieces")
-    learn_to_see(model, made["train"], made["test"], arguments.stage1_steps, device, arguments.seed)
+    say(f"rendered {len(made['train'].about)} training films and {len(made['watched'].about)} others")
+    model, processor = begin(arguments, device)
+    say(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} million parameters, {len(processor.tokenizer)} pieces")
+    if arguments.stage1_steps:
+        learn_to_see(model, made["train"], made["watched"], arguments.stage1_steps, device, arguments.seed)
     learn_to_answer(model, processor, made["train"], arguments.stage2_steps, arguments.joint_steps, device, arguments)
     save(model, processor, arguments.out)
     say("saved; judging")
-    from evaluate import judge, write_card
-
-    metrics = judge(arguments.out, made["test"], arguments.device)
-    settings = {name: str(value) for name, value in vars(arguments).items() if name not in ("out", "cache", "volume")}
-    write_card(arguments.out, metrics, settings)
+    judge_saved(arguments, workers)
     say("done")
+
+
+def begin(arguments: argparse.Namespace, device: torch.device) -> tuple[Any, Any]:
+    """A new model and its processor, or those of `--resume`, in float32 on the device."""
+    if arguments.resume:
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        model = AutoModelForImageTextToText.from_pretrained(arguments.resume, dtype=torch.float32)
+        return model.to(device), AutoProcessor.from_pretrained(arguments.resume)
+    tokenizer = tokens.build_tokenizer(language.all_texts())
+    return build_model(tokenizer, arguments.seed).to(device), tokens.build_processor(tokenizer, IMAGE_SIZE, CELLS**2)
+
+
+def judge_saved(arguments: argparse.Namespace, workers: int) -> None:
+    """Judges the saved folder on films of seeds of their own, and writes its card."""
+    import evaluate
+
+    seeds = range(JUDGED_SEEDS, JUDGED_SEEDS + arguments.test_films)
+    films_to_judge = evaluate.fresh_films(Path(arguments.volume), seeds, arguments.device, workers)
+    metrics, circumstances = evaluate.judge(arguments.out, films_to_judge, arguments.device)
+    evaluate.show(metrics)
+    left_out = ("out", "cache", "volume", "resume")
+    settings: dict[str, Any] = {name: str(value) for name, value in vars(arguments).items() if name not in left_out}
+    if arguments.resume:
+        settings["resumed_from"] = evaluate.stored_training(arguments.resume)
+    evaluation = {"films": len(films_to_judge), "first_seed": JUDGED_SEEDS, **circumstances}
+    evaluate.write_card(arguments.out, metrics, settings, evaluation)
 
 
 def save(model: Any, processor: Any, out: Path) -> None:

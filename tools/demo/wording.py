@@ -1,0 +1,260 @@
+"""Many more ways to say the same, composed from parts, so that the model answers what people really type.
+
+A template too like a held-out one (`held_out.likeness`) is left out: those measure what training did not contain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from itertools import product
+
+import held_out
+import language as lang
+
+_PLACE = ("", " here", " in this image", " on this film", " in the picture", " on the X-ray", " in this scan")
+_POLITE = (
+    "Can you tell me",
+    "Please say",
+    "Tell me",
+    "I would like to know",
+    "Do you know",
+    "Could you say",
+    "I wonder",
+)
+_THINK = (
+    "Do you think", "Would you say", "Do you believe", "Is it likely that", "Is it possible that",
+    "Can you confirm that",
+    "Is it correct that", "Am I right that", "Would you agree that", "Do you suspect that", "Does it seem that",
+    "Does it look as if", "Would you guess that", "Are you confident that", "Is it fair to say that",
+)  # fmt: skip
+_WHETHER = (
+    "Can you tell if",
+    "Tell me if",
+    "Let me know if",
+    "Please check whether",
+    "Say if",
+    "Decide whether",
+    "Judge if",
+)
+_STATED = (
+    "there is {a}", "you see {a}", "the image shows {a}", "the film contains {a}", "the patient has {a}", "he has {a}",
+    "this radiograph demonstrates {a}", "this is {t}", "{a} is present", "{a} can be seen",
+    "this person suffers from {t}",
+)  # fmt: skip
+_FILM = (
+    "the image", "this image", "the film", "this film", "the radiograph", "the X-ray", "the picture", "this scan",
+    "the chest", "the study", "this exam",
+)  # fmt: skip
+_SHOWS = (
+    "show", "demonstrate", "reveal", "depict", "display", "contain", "exhibit", "suggest", "include", "show signs of",
+    "point to", "have", "give evidence of",
+)  # fmt: skip
+_SEEN = (
+    "seen", "visible", "present", "noted", "detected", "recognisable", "suspected", "evident", "depicted", "found",
+    "observable", "likely", "obvious", "displayed", "there", "identifiable", "shown",
+)  # fmt: skip
+_DO = ("see", "find", "detect", "identify", "notice", "observe", "spot", "recognise", "make out", "discern", "diagnose")
+_WHERE = (
+    "where the {t} is",
+    "which side the {t} is on",
+    "which lung the {t} is in",
+    "the side of the {t}",
+    "where {a} is seen",
+)
+_SIDE = (
+    "Which side", "Which lung", "What side", "Which half of the chest", "Which hemithorax", "Which side of the patient",
+    "Which part of the chest", "What lung",
+)  # fmt: skip
+_HAS = ("shows {a}", "has the {t}", "contains {a}", "is affected", "carries the {t}", "displays {a}", "has {t} in it")
+_SIDED = (
+    " on the {s}", " on the {s} side", " in the {s} lung", " in the {s} chest", " on the patient's {s}",
+    " on the patient's {s} side", " of the {s} lung", " at the {s}",
+)  # fmt: skip
+_TELL = (
+    "Describe", "Summarise", "Report", "Explain", "Interpret", "Read", "Review", "Assess", "Comment on", "Characterise",
+    "Document", "Outline", "Evaluate", "Give me", "Tell me about", "Write down", "Analyse",
+)  # fmt: skip
+_TOLD = (
+    "this image", "the film", "the X-ray", "this chest radiograph", "the picture", "the findings", "what you see",
+    "what is visible", "what is wrong", "the abnormalities", "the main findings", "the pathology", "the result",
+    "what this shows", "your impression", "everything you see",
+)  # fmt: skip
+_KINDLY = ("", "Please ", "Can you ", "Could you ", "Would you ", "I want you to ")
+_ABNORMAL = ("findings", "abnormalities", "problems", "changes", "diseases", "things")
+_ARE = (
+    "are there", "do you see", "can you see", "are visible", "are present", "does this X-ray show",
+    "does the patient have",
+    "would you report", "do you find", "are on this film", "should I know about",
+)  # fmt: skip
+_NOT = (
+    "Is it {x} that there is no {t}?", "Do you {v} {t}?", "Can you {v} {t} here?", "Would you {v} {t}?",
+    "May we {v} {t}?",
+    "Is the {o} {f} {t}?", "Is {t} {n}?", "Has {t} been {n}?", "Does {i} lack {t}?", "Are you sure there is no {t}?",
+)  # fmt: skip
+
+
+def _negated() -> Iterable[str]:
+    parts = {
+        "x": ("true", "correct", "safe to say", "right", "certain"),
+        "v": ("exclude", "rule out", "deny", "dismiss"),
+        "o": ("film", "image", "chest", "lung field", "patient", "X-ray", "picture", "radiograph"),
+        "f": ("free of", "free from", "clear of", "without", "devoid of", "negative for", "lacking"),
+        "n": ("absent", "ruled out", "excluded", "missing", "not present", "not seen", "not there", "not visible"),
+        "i": ("the image", "the film", "this X-ray", "the chest"),
+    }
+    for template in _NOT:
+        used = [name for name in parts if f"{{{name}}}" in template]
+        for words in product(*(parts[name] for name in used)):
+            text = template
+            for name, word in zip(used, words, strict=True):
+                text = text.replace(f"{{{name}}}", word)
+            yield text
+    yield from (f"{think} there is no {{t}}{place}?" for think, place in product(_THINK, _PLACE[:4]))
+    yield from ("No {t}?", "No sign of {t}?", "No evidence of {t}?", "Nothing like {t}?")
+
+
+def _presence() -> Iterable[str]:
+    yield from (f"{think} {stated}{place}?" for think, stated, place in product(_THINK, _STATED, _PLACE[:4]))
+    yield from (f"{asks} {stated}." for asks, stated in product(_WHETHER, _STATED))
+    yield from (f"Does {film} {verb} {{a}}?" for film, verb in product(_FILM, _SHOWS))
+    yield from (f"{aux} {{a}} {seen}{place}?" for aux, seen, place in product(("Is",), _SEEN, _PLACE))
+    yield from (f"Can {{a}} be {seen}{place}?" for seen, place in product(_SEEN[:12], _PLACE[:4]))
+    yield from (
+        f"{you} {do} {{a}}{place}?" for you, do, place in product(("Can you", "Do you", "Could you"), _DO, _PLACE)
+    )
+    yield from (f"{may} there be {{a}}{place}?" for may, place in product(("Could", "Might", "May", "Can"), _PLACE))
+    nouns = ("evidence", "signs", "features", "a suspicion", "traces", "proof", "a hint", "a picture", "findings")
+    yield from (f"Is there {noun} of {{t}}{place}?" for noun, place in product(nouns, _PLACE))
+    yield from (
+        f"Looking at {film}, {end}"
+        for film, end in product(_FILM, ("is there {a}?", "do you see {a}?", "would you call it {t}?"))
+    )
+
+
+def _places() -> Iterable[str]:
+    yield from (f"{polite} {where}." for polite, where in product(_POLITE, _WHERE))
+    yield from (
+        f"{polite} {where}?" for polite, where in product(("Can you tell me", "Do you know", "Could you say"), _WHERE)
+    )
+    yield from (
+        f"{side} {has}?" if "affected" not in has else f"{side} is affected by the {{t}}?"
+        for side, has in product(_SIDE, _HAS)
+    )
+    seen = ("", " located", " situated", " visible", " seen", " found", " sitting", " to be found", " in this image")
+    yield from (f"Where is the {{t}}{word}?" for word in seen)
+    on = (
+        "On which side",
+        "In which lung",
+        "On what side",
+        "In which half of the chest",
+        "At which side",
+        "In what lung",
+    )
+    yield from (
+        f"{which} {end}"
+        for which, end in product(
+            on, ("is the {t}?", "do you see {a}?", "is {a} found?", "does the {t} lie?", "would you place the {t}?")
+        )
+    )
+    yield from (f"{verb} the {{t}}." for verb in ("Locate", "Localise", "Find", "Point out", "Show me", "Place"))
+
+
+def _sides() -> Iterable[str]:
+    plain = (
+        "Is there {a}",
+        "Do you see {a}",
+        "Can you find {a}",
+        "Does the patient have {a}",
+        "Does the image show {a}",
+        "Is {a} present",
+        "Is {a} visible",
+        "Do you think there is {a}",
+        "Is it true that there is {a}",
+        "Could there be {a}",
+        "Would you report {a}",
+        "Any {t}",
+        "Is there evidence of {t}",
+    )
+    yield from (f"{start}{side}?" for start, side in product(plain, _SIDED))
+    yield from (f"Is the {{s}} {part} affected by {{t}}?" for part in ("lung", "side", "chest", "hemithorax"))
+    yield from (
+        f"Does the {{s}} {part} {verb} {{a}}?"
+        for part, verb in product(("lung", "side", "chest"), ("show", "have", "contain", "display"))
+    )
+    yield from (
+        f"{side}, {end}"
+        for side, end in product(
+            ("On the {s}", "On the {s} side", "In the {s} lung"),
+            ("is there {a}?", "do you see {a}?", "can you see {a}?"),
+        )
+    )
+
+
+def _reports() -> Iterable[str]:
+    yield from (
+        f"{kind}{verb if not kind else verb[0].lower() + verb[1:]} {what}."
+        for kind, verb, what in product(_KINDLY, _TELL, _TOLD)
+    )
+    yield from (f"{which} {noun} {are}?" for which, noun, are in product(("What", "Which"), _ABNORMAL, _ARE))
+    kinds, forms = (
+        ("a short ", "a brief ", "a full ", "a ", "a radiology "),
+        ("report", "description", "summary", "interpretation", "reading"),
+    )
+    verbs = ("Write", "Give", "Provide", "Produce", "Draft", "Compose", "Dictate", "Make")
+    yield from (f"{verb} {kind}{form}." for verb, kind, form in product(verbs, kinds, forms))
+    yield from (
+        f"What {rest}?"
+        for rest in (
+            "is on this film",
+            "is your impression",
+            "would you report",
+            "can you say about this film",
+            "is going on here",
+            "is the diagnosis",
+            "does the patient have",
+            "stands out",
+            "is there to see",
+            "is your reading",
+            "do we see here",
+            "has happened to this chest",
+            "is seen",
+        )
+    )
+
+
+def _things(thing: str, article: str) -> Iterable[str]:
+    named = (thing, f"{article} {thing}")
+    yield from (template.replace("{t}", named[0]).replace("{a}", named[1]) for template in _presence())
+
+
+#: Never on any film.
+ABSENT = (
+    *lang.ABSENT, "a broken clavicle", "a hernia", "bronchiectasis", "a cavity",
+    "a feeding tube", "a central venous catheter", "hilar enlargement", "lymphadenopathy", "asthma", "a kidney stone",
+    "vascular congestion", "an aortic aneurysm", "metastases", "cancer", "COPD", "a dislocation", "a brain tumour",
+    "gout",
+    "a cat", "a dog", "a bicycle", "a key", "a coin", "a ring", "a shoe", "a bottle", "a knife", "a tree", "a clock",
+    "appendicitis", "pancreatitis", "hepatitis", "diabetes", "anaemia", "arthritis", "osteoporosis", "a stent",
+    "a bullet",
+    "pregnancy", "a gallstone", "silicosis", "asbestosis", "a goitre", "rickets", "a wire", "surgical clips",
+    "a thymoma",
+)  # fmt: skip
+
+
+@cache
+def wide() -> dict[str, tuple[str, ...]]:
+    """Family -> composed templates, those too like a held-out one left out."""
+    made = {
+        "presence": _presence(), "negated": _negated(), "where": _places(), "sided": _sides(), "report": _reports(),
+        "arrow": _things("arrow", "an"), "pacemaker": _things("pacemaker", "a"),
+    }  # fmt: skip
+    kept = {family: tuple(dict.fromkeys(text for text in texts if _allowed(text))) for family, texts in made.items()}
+    absent = set(held_out.ABSENT)
+    if overlap := absent & set(ABSENT):
+        raise ValueError(f"held-out names are trained on: {overlap}")
+    return kept
+
+
+def _allowed(text: str) -> bool:
+    return all(held_out.likeness(text, wording) < held_out.TOO_ALIKE for wording in held_out.WORDINGS)
