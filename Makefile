@@ -5,18 +5,21 @@ STAMP := $(VENV)/.installed
 PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean pictures benchmark
+.PHONY: help setup demo test test-slow lint format clean pictures benchmark
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## make .venv
 
 demo: $(STAMP)  ## ask the embedded model about an embedded film and draw where it looked
 	$(VENV)/bin/medgemma-visualizer analyze --out demo-output
 
-test: $(STAMP)  ## run the tests
+test: $(STAMP)  ## run the tests, but for the slow ones
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+test-slow: $(STAMP)  ## run the slow tests: every method with everything else (ten minutes on two cores)
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS) -m slow
 
 lint: $(STAMP)  ## check style and types
 	$(VENV)/bin/ruff check .

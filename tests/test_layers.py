@@ -25,6 +25,7 @@ ROWS = (
     {"reports"},
     {PUBLIC, "verbs", "documented_api"},
     {"app", "cli"},
+    {"__main__"},
 )
 #: Rows whose units belong together; in all others neighbours do not know each other.
 OPEN_ROWS = (0, 6)

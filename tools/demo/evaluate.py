@@ -454,7 +454,8 @@ transformers {evaluation[transformers]} and `{evaluation[image_processor]}`.
   always giving one and the same true answer: 1 where only one answer is ever true ("never there").
 - n counts answers: films times questions of the group. Answers about one film are not independent.
 - "Unseen wording": the templates of `tools/demo/held_out.py`, never trained on; their figures, not their words, led
-  to the composed wordings. Each shares less than {too_alike:.0%} of its words with any training template (Jaccard index of the sets of words).
+  to the composed wordings.
+  Each shares less than {too_alike:.0%} of its words with any training template (Jaccard index of the sets of words).
 - "Watched wording": the templates marked as held out in `tools/demo/language.py`, never trained on, but looked at while
   the training templates were chosen, and some of them close to one: flattering.
 - All other groups use templates of training. Names of findings are always those of training, and half of the reworded

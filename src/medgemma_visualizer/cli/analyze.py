@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,30 +61,42 @@ def analyze(
 
     folder = output.check_folder(out)
     options = output.indices(layers=layers, heads=heads)
-    asked = _case(image, question, target, case, max_pixels)
     output.check_style(colormap)
-    with output.status("Loading the model", quiet=as_json):
-        from medgemma_visualizer import verbs
-        from medgemma_visualizer.heatmaps import METHODS
+    with _opening_up_to(max_pixels):
+        asked = _case(image, question, target, case)
+        with output.status(f"Loading {model}", quiet=as_json, bars=model != "demo"):
+            from medgemma_visualizer import verbs
+            from medgemma_visualizer.heatmaps import METHODS
 
-        if method != "auto":
-            METHODS[method]
-        loaded = verbs.load_model(model, device=device, dtype=dtype, min_free_gb=min_memory)
-    with output.status("Asking the model", quiet=as_json):
-        analysis = verbs.analyze(
-            loaded,
-            asked,
-            method=method,
-            target=target,
-            max_new_tokens=max_new_tokens,
-            image_first=not text_first,
-            **options,
-        )
-    written = output.write_analysis(analysis, folder, colormap=colormap, grid_lines=grid_lines)
+            if method != "auto":
+                METHODS[method]
+            loaded = verbs.load_model(model, device=device, dtype=dtype, min_free_gb=min_memory)
+        with output.status("Asking the model", quiet=as_json):
+            analysis = verbs.analyze(
+                loaded,
+                asked,
+                method=method,
+                target=target,
+                max_new_tokens=max_new_tokens,
+                image_first=not text_first,
+                **options,
+            )
+        written = output.write_analysis(analysis, folder, colormap=colormap, grid_lines=grid_lines)
     output.print_analysis(analysis, written, as_json=as_json)
 
 
-def _case(image: Path | None, question: str | None, target: str | None, number: str | None, max_pixels: int) -> Case:
+@contextmanager
+def _opening_up_to(pixels: int) -> Iterator[None]:
+    """Lets pictures up to this size be opened inside the block, wherever the package opens them."""
+    before = INPUT_LIMITS["image_pixels"]
+    INPUT_LIMITS["image_pixels"] = pixels
+    try:
+        yield
+    finally:
+        INPUT_LIMITS["image_pixels"] = before
+
+
+def _case(image: Path | None, question: str | None, target: str | None, number: str | None) -> Case:
     """The case that was asked for, its picture read, before any model is loaded."""
     from dataclasses import replace
 
@@ -101,7 +115,7 @@ def _case(image: Path | None, question: str | None, target: str | None, number: 
         return replace(found, id=f"{found.id}-own", question=asked, truth=None, finding=None, options=())
     if number is not None:
         raise InputError("Give an image or --case, not both.")
-    picture = open_image(image, max_pixels=max_pixels)
+    picture = open_image(image)
     if question is None:
         raise InputError(f'What is to be asked of {str(image)!r}? Add --question "Is there a pleural effusion?".')
     return Case(id="image", image=picture, question=check_question(question))

@@ -2,42 +2,75 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+import platform
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
 from rich.table import Table
+from rich.text import Text
+
+from medgemma_visualizer.cli import output
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
-def methods() -> None:
+def methods(as_json: AsJson = False) -> None:
     """List the methods: what each needs, costs and rests on."""
     from medgemma_visualizer.heatmaps import METHODS
 
-    table = Table("Method", "Label", "Needs", "Cost", "Depends on the question", "Signed", "Paper", box=None)
+    if as_json:
+        output.print_json({"methods": [{"name": name, **_facts(entry)} for name, entry in METHODS.items()]})
+        return
+    table = _table("Method", "Needs", "Question", "Signed", "Cost; source")
     for name, entry in METHODS.items():
         dependent, signed = ("yes" if flag else "no" for flag in (entry.text_dependent, entry.signed))
-        table.add_row(name, entry.label, entry.needs, entry.cost, dependent, signed, entry.paper)
-    Console().print(table)
+        table.add_row(name, entry.needs, dependent, signed, Text(f"{entry.cost};\n").append(entry.paper, style="dim"))
+    notes = "Question: the map depends on it. Signed: values speak for and against the target."
+    output.show(table, notes)
 
 
-def models() -> None:
-    """List the models that are known by name; any folder of a supported architecture loads too."""
+def models(as_json: AsJson = False) -> None:
+    """List the models known by name; any folder of a supported architecture loads too."""
     from medgemma_visualizer.models.adapter import FAMILIES
     from medgemma_visualizer.models.loading import KNOWN_MODELS
 
-    table = Table("Model", "What it needs", box=None)
+    if as_json:
+        known = [{"name": name, "needs": needs} for name, needs in KNOWN_MODELS.items()]
+        output.print_json({"models": known, "architectures": list(FAMILIES)})
+        return
+    table = _table("Model", "What it needs")
     for name, needs in KNOWN_MODELS.items():
         table.add_row(name, needs)
-    Console().print(table)
-    Console().print(f"Supported architectures: {', '.join(FAMILIES)}")
+    output.show(table, f"Supported architectures: {', '.join(FAMILIES)}")
 
 
-def info() -> None:
+def info(as_json: AsJson = False) -> None:
     """Show devices and library versions."""
     from medgemma_visualizer.models.devices import available_devices, gpus
     from medgemma_visualizer.models.loading import library_versions
 
-    table = Table("What", "Found", box=None)
-    for name, number in library_versions().items():
+    versions = {"python": platform.python_version(), **library_versions()}
+    if as_json:
+        output.print_json({"versions": versions, "devices": available_devices(), "gpus": [asdict(g) for g in gpus()]})
+        return
+    table = _table("What", "Found")
+    for name, number in versions.items():
         table.add_row(name, number)
     table.add_row("devices", ", ".join(available_devices()))
     for gpu in gpus():
         table.add_row(f"cuda:{gpu.index}", f"{gpu.name}, {gpu.free_gb:.1f} of {gpu.total_gb:.1f} GiB free")
-    Console().print(table)
+    output.show(table)
+
+
+def _facts(entry: Any) -> dict[str, Any]:
+    """A method without its function."""
+    return {name: getattr(entry, name) for name in ("label", "needs", "cost", "text_dependent", "signed", "paper")}
+
+
+def _table(*columns: str) -> Table:
+    """Names are never cut or broken; the last column takes what is left of the line."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for name in columns:
+        table.add_column(name, no_wrap=name != columns[-1])
+    return table

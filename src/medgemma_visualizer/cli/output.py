@@ -1,23 +1,27 @@
-"""What commands write and print. Results appear whole: files are finished elsewhere first, result.json comes last."""
+"""What commands write and print. Results appear whole: files are finished elsewhere first, result.json comes last.
+
+Nothing that a person or a model wrote reaches a terminal as anything but letters.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import shutil
 import sys
 import tempfile
+import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, RenderableType
 from rich.table import Table
+from rich.text import Text
 
-from medgemma_visualizer.errors import InputError
+from medgemma_visualizer.errors import InputError, VisualizerError
 from medgemma_visualizer.records import Score
 
 if TYPE_CHECKING:
@@ -26,6 +30,9 @@ if TYPE_CHECKING:
 #: Files of `analyze`; the last one appears last and marks a complete result.
 RESULTS = ("heatmap.npz", "overlay.png", "scores.png", "result.json")
 
+#: Bidirectional marks that turn around what follows them on the line.
+_TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+
 
 def check_folder(out: Path) -> Path:
     """Refuses an unusable --out before any work is done.
@@ -33,12 +40,29 @@ def check_folder(out: Path) -> Path:
     Raises:
         InputError: Not a folder, or not to be written to.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {str(out)!r} is a file. Give a folder.")
-    existing = next(parent for parent in (out, *out.absolute().parents) if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise InputError(f"--out {str(out)!r} cannot be written to. Give another folder.")
+    try:
+        _refuse_shape(out)
+        existing = next(parent for parent in (out, *out.absolute().parents) if parent.exists())
+        # Permission bits do not tell what a read-only disk, a container or /proc will do; trying does.
+        os.rmdir(tempfile.mkdtemp(dir=existing, prefix=".partial-"))
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise _unwritable(out, error) from error
     return out
+
+
+def _refuse_shape(out: Path) -> None:
+    if os.path.lexists(out) and not out.is_dir():
+        raise InputError(f"--out {str(out)!r} is a file. Give a folder.")
+    for name in RESULTS:
+        if (out / name).is_dir():
+            raise InputError(f"--out {str(out)!r} holds a folder named {name}. Give another folder.")
+
+
+def _unwritable(out: Path, error: Exception) -> InputError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return InputError(f"--out {str(out)!r} cannot be written to ({reason}). Give another folder.")
 
 
 def check_style(colormap: str) -> None:
@@ -65,36 +89,60 @@ def indices(**lists: str | None) -> dict[str, list[int]]:
 
 
 @contextmanager
-def status(message: str, *, quiet: bool) -> Iterator[None]:
-    """A spinner on standard error while something takes its time."""
-    console = Console(stderr=True, quiet=quiet)
-    with console.status(f"{message} …"):
+def status(message: str, *, quiet: bool = False, bars: bool = False) -> Iterator[None]:
+    """Says on standard error, where that is a terminal, what takes its time.
+
+    Args:
+        message: What is being done.
+        quiet: Says nothing.
+        bars: What is being done draws progress bars of its own, so nothing must turn beside them.
+    """
+    console = Console(stderr=True, quiet=quiet, markup=False, emoji=False, highlight=False)
+    line = Text(f"{printable(message)} …")
+    if bars and console.is_terminal:
+        console.print(line)
         yield
+    else:
+        with console.status(line):
+            yield
 
 
 def write_analysis(analysis: Analysis, folder: Path, **style: Any) -> dict[str, Path]:
     """Writes the files of `analyze`, replacing those of an earlier run whole.
 
     Raises:
-        InputError: The folder cannot be written to.
+        InputError: The folder cannot be written to; then nothing is left behind, and an earlier result stays.
     """
     from medgemma_visualizer.verbs import draw, scores_figure
 
     document = json.dumps(as_document(analysis), indent=2, ensure_ascii=False, allow_nan=False)
+    pictures = {"overlay.png": draw(analysis.heatmap, analysis.case, answer=analysis.answer.text, **style)}
+    if analysis.heatmap.available:
+        pictures["scores.png"] = scores_figure(analysis.scores)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as name:
+        with _made(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as name:
             partial = Path(name)
-            draw(analysis.heatmap, analysis.case, answer=analysis.answer.text, **style).save(partial / "overlay.png")
-            if analysis.heatmap.available:
-                scores_figure(analysis.scores).save(partial / "scores.png")
+            for file, image in pictures.items():
+                image.save(partial / file, compress_level=4)  # half the time of the default, 4 % more bytes
             analysis.heatmap.save(partial / "heatmap.npz")
             (partial / "result.json").write_text(document + "\n", encoding="utf-8")
             return _publish(partial, folder)
     except OSError as error:
-        raise InputError(
-            f"--out {str(folder)!r} cannot be written to ({error.strerror}). Give another folder."
-        ) from error
+        raise _unwritable(folder, error) from error
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """The folder is there inside the block; what had to be made for it goes again where the block fails."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]  # innermost first
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for path in new:
+            with suppress(OSError):  # what never came to be need not go; the first failure is the one to tell
+                path.rmdir()
+        raise
 
 
 def _publish(partial: Path, folder: Path) -> dict[str, Path]:
@@ -103,7 +151,7 @@ def _publish(partial: Path, folder: Path) -> dict[str, Path]:
         (folder / name).unlink(missing_ok=True)
     made = [name for name in RESULTS if (partial / name).exists()]
     for name in made:
-        shutil.move(partial / name, folder / name)
+        os.replace(partial / name, folder / name)
     return {name: folder / name for name in made}
 
 
@@ -143,35 +191,82 @@ def score_as_document(score: Score) -> dict[str, Any]:
 def print_analysis(analysis: Analysis, written: dict[str, Path], *, as_json: bool) -> None:
     """The result for people, or as one JSON document."""
     if as_json:
-        sys.stdout.write(json.dumps(as_document(analysis), ensure_ascii=False, allow_nan=False) + "\n")
+        print_json(as_document(analysis))
         return
-    console = Console(highlight=False)
-    said, heatmap = analysis.answer, analysis.heatmap
+    case, said, heatmap = analysis.case, analysis.answer, analysis.heatmap
     probability = "" if said.p_yes is None else f"   p(yes) = {said.p_yes:.3f}"
-    right = {None: "", True: "   right", False: f"   wrong, the truth is {analysis.case.truth}"}[analysis.correct]
-    console.print(f"[bold]Question[/]  {escape(analysis.case.question)}")
-    console.print(f"[bold]Answer[/]    {escape(said.text)}{probability}{escape(right)}")
-    if said.notice:
-        console.print(f"[yellow]Notice[/]    {escape(said.notice)}")
-    console.print(f"[bold]Model[/]     {escape(analysis.model['name'])} on {analysis.model['device']}")
+    right = {None: "", True: "   right", False: f"   wrong, the truth is {case.truth}"}[analysis.correct]
     flag = ", text-independent" if heatmap.text_independent else ""
-    console.print(f"[bold]Map[/]       {heatmap.method}{flag}, target: {escape(heatmap.target.text)}")
-    for name, reason in heatmap.fallbacks.items():
-        console.print(f"[yellow]Failed[/]    {name}: {escape(reason)}")
-    if not heatmap.available:
-        console.print("[yellow]No explanation is available.[/]")
-    else:
-        console.print(_table(analysis))
-    for name, path in written.items():
-        console.print(f"[bold]Written[/]   {escape(str(path))}" if name else "")
-    console.print("Research use only, not for clinical use.", style="dim")
+    rows: list[RenderableType] = [
+        _line("Question", case.question),
+        _line("Answer", f"{said.text}{probability}{right}"),
+        *([_line("Notice", said.notice, "yellow")] if said.notice else []),
+        _line("Model", f"{analysis.model['name']} on {analysis.model['device']}"),
+        _line("Map", f"{heatmap.method}{flag}, target: {heatmap.target.text}"),
+        *(_line("Failed", f"{name}: {reason}", "yellow") for name, reason in heatmap.fallbacks.items()),
+        _table(analysis) if heatmap.available else Text("No explanation is available.", style="yellow"),
+        *(_line("Written", str(path)) for path in written.values()),
+        Text("Research use only, not for clinical use.", style="dim"),
+    ]
+    show(*rows)
+
+
+def _line(label: str, text: str, style: str = "bold") -> Text:
+    return Text(f"{label:<10}", style=style).append(printable(text), style="not bold default")
 
 
 def _table(analysis: Analysis) -> Table:
-    table = Table("Score", "Value", "Chance", "Better", "Verdict", box=None, padding=(0, 2, 0, 0))
+    table = Table("Score", "Value", "Chance", "Better", "Verdict", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name, score in analysis.scores.items():
-        value = f"{score.value:.3f}" if isinstance(score.value, float) else escape(str(score.value or "not applicable"))
+        value = f"{score.value:.3f}" if isinstance(score.value, float) else str(score.value or "not applicable")
         chance = "" if score.chance is None else f"{score.chance:.3f}"
         better = "" if score.direction == "none" else score.direction
-        table.add_row(name, value, chance, better, escape(score.verdict or score.reason))
+        table.add_row(name, value, chance, better, score.verdict or score.reason)
     return table
+
+
+def printable(text: str) -> str:
+    """Text that a terminal shows and never obeys: control characters are written out, line ends and tabs stay."""
+    return "".join(_written_out(c) if _commands(c) else c for c in text)
+
+
+def _commands(character: str) -> bool:
+    """Whether a terminal would act on this character (or, for half of a surrogate pair, could not print it)."""
+    control = unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t"
+    return control or unicodedata.bidirectional(character) in _TURNING
+
+
+def _written_out(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """One JSON document on standard output; in ASCII, so that it is valid whatever the terminal's encoding."""
+    _emit(json.dumps(document, allow_nan=False) + "\n")
+
+
+def show(*parts: RenderableType) -> None:
+    """Prints for people; brackets and colons in a text are letters, long lines are left to the terminal."""
+    screen, page = Console(), io.StringIO()
+    plain: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+    console = Console(file=page, width=screen.width, force_terminal=screen.is_terminal, **plain)
+    for part in parts:
+        console.print(part, soft_wrap=not isinstance(part, Table))
+    _emit(page.getvalue())
+
+
+def _emit(text: str) -> None:
+    """Writes to standard output now, so that a failure is told here and not while Python shuts down."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        print(text.encode(encoding, "backslashreplace").decode(encoding), end="", flush=True)
+    except BrokenPipeError:  # whoever reads has seen enough
+        _abandon_output()
+    except OSError as error:
+        _abandon_output()
+        raise VisualizerError(f"Standard output cannot be written to ({error.strerror}). Send it elsewhere.") from error
+
+
+def _abandon_output() -> None:
+    """What is still in the buffer would fail again when Python closes the stream."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,7 +9,10 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -19,7 +22,6 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from medgemma_visualizer.errors import InputError, VisualizerError, unknown_name
 from medgemma_visualizer.models import gemma3  # noqa: F401  (registers its family)
@@ -76,7 +78,8 @@ def load_model(
     needed = min_free_gb if min_free_gb is not None else 1.0 if is_demo else MODEL_CONFIG["min_free_gb"]
     target = choose_device(device, needed)
     number = choose_dtype(dtype, target)
-    hf, processor = _load(str(where) if local else source, local, target, number, revision)
+    with _quietly(is_demo or not sys.stderr.isatty()):
+        hf, processor = _load(str(where) if local else source, local, target, number, revision)
     family = family or _family(hf.config.architectures, source)
     hf.requires_grad_(False).eval()
     revision = _digest(where) if local else str(getattr(hf.config, "_commit_hash", "") or revision or "")
@@ -132,6 +135,8 @@ def _family(architectures: list[str] | None, source: str) -> Family:
 
 
 def _load(source: str, local: bool, device: torch.device, dtype: torch.dtype, revision: str | None) -> tuple[Any, Any]:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local, "revision": revision or "main"}
     try:
         processor = AutoProcessor.from_pretrained(source, **options)
@@ -149,6 +154,33 @@ def _load(source: str, local: bool, device: torch.device, dtype: torch.dtype, re
     hf, info = loaded
     _refuse_random_weights(source, info)
     return hf, processor
+
+
+@contextmanager
+def _quietly(quiet: bool) -> Iterator[None]:
+    """Without the progress bars and warnings of the loading libraries, which are as they were afterwards.
+
+    Bars are for people who wait for gigabytes; in a file or beside a model of ten megabytes they are noise.
+    """
+    if not quiet:
+        yield
+        return
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
+    from transformers.utils import logging
+
+    bars, hub_bars, level = logging.is_progress_bar_enabled(), not are_progress_bars_disabled(), logging.get_verbosity()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(level)
+            if bars:
+                logging.enable_progress_bar()  # of the hub, too
+            if not hub_bars:
+                disable_progress_bars()
 
 
 def _refuse_random_weights(source: str, info: Mapping[str, Any]) -> None:
