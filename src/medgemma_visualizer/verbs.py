@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from medgemma_visualizer.data.photo import grayscale, picture
 from medgemma_visualizer.data.sources import is_demo_film, load_cases
-from medgemma_visualizer.figures import overlay, scores_figure
-from medgemma_visualizer.heatmaps import explain, explain_reading
+from medgemma_visualizer.figures import Tile, contact_sheet, overlay, scores_figure
+from medgemma_visualizer.heatmaps import METHODS, explain, explain_reading
 from medgemma_visualizer.heatmaps.targets import ScoreFunction
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.loading import load_model
@@ -22,6 +22,7 @@ from medgemma_visualizer.records import Answer, Case, Heatmap, Scores
 from medgemma_visualizer.scores.body import body_mask
 from medgemma_visualizer.scores.localisation import localisation_scores
 from medgemma_visualizer.scores.quality import quality_scores
+from medgemma_visualizer.scores.verdict import lift
 from medgemma_visualizer.settings import MODEL_CONFIG
 
 if TYPE_CHECKING:
@@ -120,6 +121,31 @@ def analyze(
     correct = None if case.truth is None else said.label.casefold() == case.truth.casefold()
     digest = hashlib.sha256(np.asarray(reading.image).tobytes()).hexdigest()[:16]
     return Analysis(case, said, heatmap, scores, correct, digest, about(model), time.perf_counter() - start)
+
+
+def draw_all(heatmaps: Mapping[str, Heatmap], case: Case, **style: Any) -> Image:
+    """A contact sheet: the film under every method's map, with the scores that a reader compares first."""
+    image = picture(case)
+    tiles = [
+        Tile(
+            METHODS[name].label, heatmap, caption=_caption(heatmap, case), reason="; ".join(heatmap.fallbacks.values())
+        )
+        for name, heatmap in heatmaps.items()
+    ]
+    return contact_sheet(image, tiles, body_mask(grayscale(image)), **style)
+
+
+def _caption(heatmap: Heatmap, case: Case) -> str:
+    """Pointing game, relevance mass over chance and ROC-AUC where the region is known; seconds always."""
+    spent = f"{heatmap.seconds:.2f} s"
+    if not heatmap.available or case.region is None:
+        return spent
+    scores = localisation_scores(heatmap.map, case.region)
+    parts = [f"AUC {scores['roc_auc'].value:.2f}", spent]
+    mass = lift(scores["relevance_mass"])
+    if mass is not None:
+        parts.insert(0, f"mass {mass:.1f} × chance")
+    return " · ".join([f"{'hit' if scores['pointing_game'].value == 1 else 'miss'}", *parts])
 
 
 def about(model: Model) -> dict[str, Any]:

@@ -22,6 +22,9 @@ LOCAL, GLOBAL = "sliding_attention", "full_attention"
 class Tokenizer:
     """Token n reads "w<n>", but 40 is "yes" and 41 is "no"."""
 
+    def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
+        return {"input_ids": [{"yes": YES, "no": NO}.get(word) or int(word[1:]) for word in text.split()]}
+
     def get_vocab(self) -> dict[str, int]:
         return {"yes": YES, "no": NO}
 
@@ -35,6 +38,7 @@ def tiny_model(
     image: int = 56,
     tokens: int = 16,
     seed: int = 0,
+    tied: bool = True,
 ) -> Model:
     """A random model with 4 query heads; `tokens` image tokens from (image / 14)² patches."""
     text = {
@@ -65,11 +69,13 @@ def tiny_model(
         image_token_index=IMAGE,
         boi_token_index=BEGIN,
         eoi_token_index=END,
+        tie_word_embeddings=tied,
     )
     torch.manual_seed(seed)
     hf = Gemma3ForConditionalGeneration(config).eval().requires_grad_(False)
     torch.nn.init.normal_(hf.model.multi_modal_projector.mm_input_projection_weight, std=0.3)
-    for weight in (p for p in hf.model.language_model.parameters() if p.ndim == 2):
+    heads = [] if tied else [hf.lm_head.weight]
+    for weight in [*(p for p in hf.model.language_model.parameters() if p.ndim == 2), *heads]:
         torch.nn.init.normal_(weight, std=0.2)  # the usual 0.02 leaves logits almost constant
     processor = SimpleNamespace(
         tokenizer=Tokenizer(), image_processor=SimpleNamespace(image_mean=[0.5] * 3, image_std=[0.5] * 3)

@@ -128,6 +128,32 @@ def test_every_occurrence_of_a_word_can_be_reached(demo: Any, cases: Any) -> Non
         resolve(reading, "word:left#3")
 
 
+@pytest.mark.parametrize("number", ["0", "3", "²"])
+def test_an_occurrence_that_is_not_there_is_never_taken_for_the_first(reading: Any, number: str) -> None:
+    with pytest.raises(InputError, match=r"counted from 1|is not in the question"):
+        resolve(reading, f"word:effusion#{number}")
+
+
+@pytest.mark.parametrize(
+    "target", ["", "  ", "phrase:", "phrase: \n", "word:", "word: ", "token:", "token:-1", "token:1.0"]
+)
+def test_a_target_that_names_nothing_is_refused(reading: Any, target: str) -> None:
+    with pytest.raises(InputError, match=r"no characters|is not in the question|has no token"):
+        resolve(reading, target)
+
+
+def test_letters_inside_another_word_of_the_answer_are_no_phrase(report: Any) -> None:
+    assert "effusion" in report.answer.text
+    aim = resolve(report, "fusion")
+    assert aim.rows[0] == len(report.prompt.ids) - 1
+    assert aim.forced != report.generated.ids[: len(aim.forced)]
+
+
+def test_a_phrase_longer_than_the_model_reads_is_refused(reading: Any) -> None:
+    with pytest.raises(InputError, match="too long: with the prompt the model reads"):
+        resolve(reading, "effusion " * 8192)
+
+
 def test_a_word_that_is_not_there_names_those_that_are(reading: Any) -> None:
     with pytest.raises(InputError, match=r"'fracture' is not in the question.*effusion"):
         resolve(reading, "word:fracture")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from medgemma_visualizer.errors import InputError
-from medgemma_visualizer.heatmaps.cross_attention import _indices
+from medgemma_visualizer.heatmaps.cross_attention import indices
 from medgemma_visualizer.heatmaps.methods import RawMap, method
 from medgemma_visualizer.heatmaps.probing import (
     batch_size,
@@ -66,7 +66,7 @@ def attention_knockout(
         UnavailableError: No cut changes the score.
     """
     masks = windows(reading.model.grid, window, stride)
-    chosen = _indices("layer", layers, reading.model.n_layers, default=tuple(range(reading.model.n_layers)))
+    chosen = indices("layer", layers, reading.model.n_layers, default=tuple(range(reading.model.n_layers)))
     columns = np.zeros((len(masks) + 1, len(reading.prompt.ids) + len(aim.forced)), dtype=bool)
     columns[1:, list(reading.prompt.image_positions)] = masks.reshape(len(masks), -1)
     scores = score_cuts(reading, aim, columns, cut_rows(reading, aim, rows), chosen)

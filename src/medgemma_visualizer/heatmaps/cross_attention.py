@@ -47,8 +47,8 @@ def cross_attention(
         InputError: No such layer or head.
     """
     model = reading.model
-    chosen = _indices("layer", layers, model.n_layers, default=(model.n_layers - 1,))
-    selected = _indices("head", heads, model.n_heads, default=tuple(range(model.n_heads)))
+    chosen = indices("layer", layers, model.n_layers, default=(model.n_layers - 1,))
+    selected = indices("head", heads, model.n_heads, default=tuple(range(model.n_heads)))
     rows = attention_rows(model, reading.ids(aim.forced), reading.image_tokens, aim.rows, chosen)
     weights = rows.on_image[:, list(selected)]  # (layers, heads, rows, N)
     joined = weights.mean(axis=1) if reduce == "mean" else weights.max(axis=1)  # (layers, rows, N)
@@ -56,8 +56,17 @@ def cross_attention(
     return RawMap(on_grid(reading, values), chosen, selected, {"share_on_image": float(np.sum(values))})
 
 
-def _indices(kind: str, wanted: Sequence[int] | None, count: int, default: tuple[int, ...]) -> tuple[int, ...]:
-    """Checks indices and turns negative ones round."""
+def indices(kind: str, wanted: Sequence[int] | None, count: int, default: tuple[int, ...]) -> tuple[int, ...]:
+    """Indices from 0 of layers or heads.
+
+    Args:
+        kind: What is counted, for the message.
+        wanted: Negative ones count from the end; None stands for `default`.
+        count: How many there are.
+
+    Raises:
+        InputError: One that is not there, or none at all.
+    """
     if wanted is None:
         return default
     bad = [i for i in wanted if not -count <= i < count]

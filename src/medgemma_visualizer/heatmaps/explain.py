@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from medgemma_visualizer.heatmaps.methods import METHODS, Method, RawMap
 from medgemma_visualizer.heatmaps.targets import Aim, ScoreFunction, resolve
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.reading import Reading, read
+from medgemma_visualizer.progress import track
 from medgemma_visualizer.records import Case, Heatmap
 from medgemma_visualizer.settings import METHOD_PRIORITY
 
@@ -45,7 +47,11 @@ def explain_reading(
     reading: Reading, method: str = "auto", target: str | ScoreFunction | None = None, **options: Any
 ) -> Heatmap:
     """As `explain`, for a picture and question that have been read already."""
-    aim = resolve(reading, target)
+    return explain_aim(reading, resolve(reading, target), method, **options)
+
+
+def explain_aim(reading: Reading, aim: Aim, method: str = "auto", **options: Any) -> Heatmap:
+    """As `explain_reading`, for a target that has been resolved already, maybe for another reading of the question."""
     if method != "auto":
         return _heatmap(reading, aim, method, method, {}, options)
     return get_attention_with_fallback(reading, aim, **options)
@@ -62,6 +68,29 @@ def get_attention_with_fallback(reading: Reading, aim: Aim, **options: Any) -> H
         except VisualizerError as error:
             failures[name] = str(error)
     return Heatmap(None, "uniform", "auto", aim.target, fallbacks=failures, model=reading.model.name)
+
+
+def explain_all(
+    reading: Reading, target: str | ScoreFunction | None = None, methods: Sequence[str] | None = None
+) -> dict[str, Heatmap]:
+    """One heatmap for each method, in the table's order; where one cannot explain, its heatmap carries the reason.
+
+    Args:
+        target: As in `targets.resolve`.
+        methods: Names of `METHODS`; all where None.
+
+    Raises:
+        InputError: Unknown method, or a target that is not there.
+    """
+    aim = resolve(reading, target)
+    names = list(METHODS) if methods is None else [name for name in methods if METHODS[name]]
+    found = {}
+    for name in track(names, total=len(names), what="methods"):
+        try:
+            found[name] = _heatmap(reading, aim, name, name, {}, {})
+        except UnavailableError as error:
+            found[name] = Heatmap(None, name, name, aim.target, fallbacks={name: str(error)}, model=reading.model.name)
+    return found
 
 
 def _heatmap(

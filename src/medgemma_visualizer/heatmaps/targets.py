@@ -63,15 +63,29 @@ def resolve(reading: Reading, target: str | ScoreFunction | None = None) -> Aim:
         target = "contrast" if reading.answer.label in ("yes", "no") and reading.model.yes_ids else "answer"
     if callable(target):
         row = len(reading.prompt.ids) - 1
-        return Aim(Target("callable", getattr(target, "__name__", "function"), (row,)), (), target)
-    kind, _, rest = target.partition(":")
+        name = getattr(target, "__name__", "function")
+        return Aim(Target("callable", name, (row,)), (), _one_each(target, name))
     if target in KINDS:
         return {"contrast": _contrast, "p_yes": _p_yes, "answer": _answer}[target](reading)
-    if kind == "token" and rest:
-        return _token(reading, rest)
-    if kind == "word" and rest:
-        return _prompt_word(reading, rest)
-    return _phrase(reading, rest if kind == "phrase" and rest else target)
+    kind, colon, rest = target.partition(":")
+    if colon and kind in _PREFIXES:
+        return _PREFIXES[kind](reading, rest)
+    return _phrase(reading, target)
+
+
+def _one_each(function: ScoreFunction, name: str) -> ScoreFunction:
+    """The user's function, refused where it does not give one number for each image: a sum would pass unnoticed."""
+
+    def score(logits: torch.Tensor) -> torch.Tensor:
+        scores = function(logits)
+        if not isinstance(scores, torch.Tensor) or scores.shape != logits.shape[:1]:
+            raise InputError(
+                f"The target {name!r} must give one number for each of {len(logits)} images; it gave "
+                f"{getattr(scores, 'shape', type(scores).__name__)}. Return a tensor of shape (batch,)."
+            )
+        return scores
+
+    return score
 
 
 def _first_row(reading: Reading) -> int:
@@ -127,16 +141,25 @@ def _token(reading: Reading, index: str) -> Aim:
 
 
 def _phrase(reading: Reading, text: str) -> Aim:
-    """Mean log-probability of a phrase: where the answer contains it, in its place; else forced as the answer."""
+    """Mean log-probability of a phrase: in its place where the answer has it as whole words, else as the answer."""
     said = [token.text for token in reading.answer.tokens]
-    found = re.search(re.escape(text.strip()), "".join(said), re.IGNORECASE)
+    found = _whole_words(text, "".join(said))
     if found:
-        inside = _overlapping(said, *found.span())
+        inside = _overlapping(said, *found[0])
         return _forced(reading, "phrase", text, reading.generated.ids[: inside[-1] + 1], inside)
     ids = reading.model.tokenizer(text.strip(), add_special_tokens=False, split_special_tokens=True)["input_ids"]
     if not ids:
-        raise InputError(f"The target {text!r} has no characters that the model can read.")
+        raise InputError(f"The target {text!r} has no characters that the model can read. Give a word or a phrase.")
+    limit = reading.model.family.max_positions(reading.model.hf.config)
+    if len(reading.prompt.ids) + len(ids) > limit:
+        raise InputError(f"The target of {len(ids)} tokens is too long: with the prompt the model reads {limit}.")
     return _forced(reading, "phrase", text, tuple(ids), range(len(ids)))
+
+
+def _whole_words(phrase: str, text: str) -> list[tuple[int, int]]:
+    """(start, end) of every occurrence of a phrase that begins and ends with no letter or digit beside it, any case."""
+    pattern = rf"(?<!\w){re.escape(phrase.strip())}(?!\w)"
+    return [m.span() for m in re.finditer(pattern, text, re.IGNORECASE)] if phrase.strip() else []
 
 
 def _overlapping(texts: list[str], start: int, end: int) -> list[int]:
@@ -172,11 +195,13 @@ def _prompt_word(reading: Reading, word: str) -> Aim:
             "With the text before the image, the question's words cannot depend on the image (a decoder reads forwards)"
             ". Put the image first, or choose another target."
         )
-    name, _, nth = word.partition("#")
+    numbered = re.fullmatch(r"(.*)#(\d+)", word, re.DOTALL)
+    name, number = (numbered[1], int(numbered[2])) if numbered else (word, 1)
     spans = find_target_tokens_with_offsets(reading, name)
-    number = int(nth) if nth.isdecimal() and int(nth) > 0 else 1
-    if number > len(spans):
-        raise InputError(f"{name!r} occurs {len(spans)} times in the question; there is no occurrence {number}.")
+    if not 1 <= number <= len(spans):
+        raise InputError(
+            f"{name!r} occurs {len(spans)} times in the question, counted from 1; there is no occurrence {number}."
+        )
     positions = spans[number - 1]
     wanted = [reading.prompt.ids[p] for p in positions]
     return Aim(Target("prompt_word", name, tuple(p - 1 for p in positions)), (), _mean_logprob(wanted))
@@ -194,12 +219,15 @@ def find_target_tokens_with_offsets(reading: Reading, phrase: str) -> list[tuple
     prompt = reading.prompt
     start, end = prompt.question
     question = prompt.text[start:end]
-    pattern = rf"(?<!\w){re.escape(phrase.strip())}(?!\w)"
-    spans = [m.span() for m in re.finditer(pattern, question, re.IGNORECASE)] if phrase.strip() else []
+    spans = _whole_words(phrase, question)
     if not spans:
         words = ", ".join(dict.fromkeys(re.findall(r"\w+", question)))
         raise InputError(f"{phrase!r} is not in the question. Its words are: {words}.")
     return [prompt.positions_of(start + a, start + b) for a, b in spans]
+
+
+#: Written before a colon, these say what the rest of a target is.
+_PREFIXES = {"token": _token, "word": _prompt_word, "phrase": _phrase}
 
 
 def flipped(aim: Aim) -> Aim:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from medgemma_visualizer.errors import InputError, VisualizerError
-from medgemma_visualizer.heatmaps.cross_attention import _indices
+from medgemma_visualizer.heatmaps.cross_attention import indices
 from medgemma_visualizer.heatmaps.explain import explain_reading
 from medgemma_visualizer.heatmaps.methods import METHODS, on_grid
 from medgemma_visualizer.heatmaps.probing import Baseline, masked_logits
@@ -77,8 +77,8 @@ def _attention_maps(
     """Row p − 1 of every generated token, from one pass over prompt and answer."""
     start = time.perf_counter()
     model, forced = reading.model, reading.generated.ids
-    chosen = _indices("layer", layers, model.n_layers, default=(model.n_layers - 1,))
-    selected = _indices("head", heads, model.n_heads, default=tuple(range(model.n_heads)))
+    chosen = indices("layer", layers, model.n_layers, default=(model.n_layers - 1,))
+    selected = indices("head", heads, model.n_heads, default=tuple(range(model.n_heads)))
     rows = range(len(reading.prompt.ids) - 1, len(reading.prompt.ids) - 1 + len(forced))
     traced = attention_rows(model, reading.ids(forced[:-1]), reading.image_tokens, rows, chosen)
     weights = traced.on_image[:, list(selected)]  # (layers, heads, rows, N)

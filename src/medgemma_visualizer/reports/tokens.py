@@ -1,0 +1,93 @@
+"""One page with every generated token and its map. What model and user wrote is shown as letters, never as markup."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment
+from PIL import Image
+
+from medgemma_visualizer.figures import overlay_array
+from medgemma_visualizer.records import Answer, Heatmap
+
+FILM_PIXELS = 384
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>Where the model looked, token by token</title>
+<style>
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 1rem auto; padding: 0 1rem; }
+.answer a { padding: .1em .15em; color: inherit; text-decoration: underline dotted; white-space: pre; }
+.answer a:hover, .answer a:focus { outline: 2px solid; }
+.maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); gap: 1rem; }
+figure { margin: 0; } figure:target { outline: 3px solid; outline-offset: .3rem; }
+img { width: 100%; height: auto; } figcaption { font-size: .85em; } .quiet { font-size: .85em; opacity: .8; }
+</style>
+<h1>Where the model looked, token by token</h1>
+<p><strong>Question:</strong> {{ question }}</p>
+<p class="answer"><strong>Answer:</strong>
+{% for token in tokens %}<a href="#t{{ loop.index0 }}">{{ token.text }}</a>{% endfor %}</p>
+{% if notice %}<p><strong>Notice:</strong> {{ notice }}</p>{% endif %}
+<p class="quiet">{{ method }}, model {{ model }}. Each map has colours of its own, from its 2nd to its 98th percentile
+within the body. Film left is the patient's right. Research use only, not for clinical use.</p>
+<div class="maps">
+{% for token in tokens %}
+<figure id="t{{ loop.index0 }}">
+<img src="{{ token.image }}" alt="Film with the map of token {{ loop.index0 }}">
+<figcaption><strong>{{ token.text }}</strong> · P = {{ token.probability }}{% if token.share %} · {{ token.share }} of
+attention on the image{% endif %}{% if token.reason %}<br>no explanation available: {{ token.reason }}{% endif %}
+</figcaption>
+</figure>
+{% endfor %}
+</div>
+</html>
+"""
+
+
+def token_page(
+    image: Image.Image, question: str, answer: Answer, heatmaps: Sequence[Heatmap], body: np.ndarray | None = None
+) -> str:
+    """A self-contained HTML page: the answer with every token a link to its map.
+
+    Args:
+        image: The film, RGB.
+        question: As asked.
+        answer: What the model said; one heatmap belongs to each of its tokens.
+        heatmaps: As `heatmaps.tokens.token_maps` returns them.
+        body: bool (height, width); colour is drawn inside it.
+    """
+    small = image.copy()
+    small.thumbnail((FILM_PIXELS, FILM_PIXELS))
+    inside = None if body is None else np.asarray(Image.fromarray(body).resize(small.size, Image.Resampling.NEAREST))
+    tokens = [
+        {
+            "text": token.text,
+            "probability": f"{np.exp(token.logprob or 0.0):.3f}",
+            "share": _share(heatmap),
+            "reason": "; ".join(heatmap.fallbacks.values()),
+            "image": _data_uri(overlay_array(small, heatmap, inside)),
+        }
+        for token, heatmap in zip(answer.tokens, heatmaps, strict=True)
+    ]
+    template = Environment(autoescape=True).from_string(_PAGE)
+    about: dict[str, Any] = {"method": heatmaps[0].method, "model": heatmaps[0].model, "notice": answer.notice}
+    return template.render(question=question, tokens=tokens, **about)
+
+
+def _share(heatmap: Heatmap) -> str:
+    share = heatmap.extras.get("share_on_image")
+    return "" if share is None else f"{share:.1%}"
+
+
+def _data_uri(pixels: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
