@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +13,13 @@ import numpy as np
 from medgemma_visualizer.data.photo import grayscale, picture
 from medgemma_visualizer.data.sources import is_demo_film, load_cases
 from medgemma_visualizer.figures import Tile, contact_sheet, overlay, scores_figure
-from medgemma_visualizer.heatmaps import METHODS, explain, explain_reading
+from medgemma_visualizer.heatmaps import METHODS, explain, explain_reading, token_maps
 from medgemma_visualizer.heatmaps.targets import ScoreFunction
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.loading import load_model
 from medgemma_visualizer.models.reading import Reading, read
 from medgemma_visualizer.records import Answer, Case, Heatmap, Scores
+from medgemma_visualizer.reports import token_page
 from medgemma_visualizer.scores.body import body_mask
 from medgemma_visualizer.scores.localisation import localisation_scores
 from medgemma_visualizer.scores.quality import quality_scores
@@ -85,6 +86,7 @@ class Analysis:
         image_digest: First sixteen hex digits of the SHA-256 of the picture's pixels, in place of any path.
         model: Name, revision, device, number format and grid.
         seconds: Time from the read image to the scores.
+        reading: The picture and question as read, for whoever asks more of them.
     """
 
     case: Case
@@ -95,6 +97,7 @@ class Analysis:
     image_digest: str
     model: dict[str, Any]
     seconds: float
+    reading: Reading = field(repr=False, compare=False)
 
 
 def analyze(
@@ -120,7 +123,7 @@ def analyze(
     scores = score(heatmap, case) if heatmap.available else Scores()
     correct = None if case.truth is None else said.label.casefold() == case.truth.casefold()
     digest = hashlib.sha256(np.asarray(reading.image).tobytes()).hexdigest()[:16]
-    return Analysis(case, said, heatmap, scores, correct, digest, about(model), time.perf_counter() - start)
+    return Analysis(case, said, heatmap, scores, correct, digest, about(model), time.perf_counter() - start, reading)
 
 
 def draw_all(heatmaps: Mapping[str, Heatmap], case: Case, **style: Any) -> Image:
@@ -133,6 +136,13 @@ def draw_all(heatmaps: Mapping[str, Heatmap], case: Case, **style: Any) -> Image
         for name, heatmap in heatmaps.items()
     ]
     return contact_sheet(image, tiles, body_mask(grayscale(image)), **style)
+
+
+def draw_tokens(analysis: Analysis, method: str) -> str:
+    """A self-contained HTML page with every generated token of an analysis and its map."""
+    image = analysis.reading.image
+    maps = token_maps(analysis.reading, method)
+    return token_page(image, analysis.case.question, analysis.answer, maps, body_mask(grayscale(image)))
 
 
 def _caption(heatmap: Heatmap, case: Case) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from medgemma_visualizer.settings import INPUT_LIMITS, MODEL_CONFIG, VIZ_CONFIG
 
 if TYPE_CHECKING:
     from medgemma_visualizer.records import Case
+    from medgemma_visualizer.verbs import Analysis
 
 
 def analyze(
@@ -51,11 +52,17 @@ def analyze(
     text_first: Annotated[bool, typer.Option(help="Put the question before the image.")] = False,
     colormap: Annotated[str, typer.Option(help="Any perceptual map of matplotlib, or 'jet'.")] = VIZ_CONFIG["colormap"],
     grid_lines: Annotated[bool, typer.Option(help="Draw the grid of image tokens.")] = False,
+    all_methods: Annotated[
+        bool, typer.Option("--all-methods", help="Also draw every method's map on one sheet, methods.png.")
+    ] = False,
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="Also write a page with every generated token and its map, tokens.html.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
 ) -> None:
     """Ask a question of a radiograph and see where the model looked.
 
-    Writes result.json, heatmap.npz, overlay.png and scores.png.
+    Writes result.json, heatmap.npz, overlay.png and scores.png; methods.png and tokens.html where asked for.
     """
     from medgemma_visualizer.cli import output
 
@@ -71,7 +78,7 @@ def analyze(
             if method != "auto":
                 METHODS[method]
             loaded = verbs.load_model(model, device=device, dtype=dtype, min_free_gb=min_memory)
-        with output.status("Asking the model", quiet=as_json):
+        with output.progress("Asking the model", quiet=as_json):
             analysis = verbs.analyze(
                 loaded,
                 asked,
@@ -81,8 +88,28 @@ def analyze(
                 image_first=not text_first,
                 **options,
             )
-        written = output.write_analysis(analysis, folder, colormap=colormap, grid_lines=grid_lines)
+        extras = _extras(analysis, method, target, all_methods, tokens, quiet=as_json)
+        written = output.write_analysis(analysis, folder, extras, colormap=colormap, grid_lines=grid_lines)
     output.print_analysis(analysis, written, as_json=as_json)
+
+
+def _extras(
+    analysis: Analysis, method: str, target: str | None, all_methods: bool, tokens: bool, *, quiet: bool
+) -> dict[str, Any]:
+    """What else was asked for, by the name of its file: a picture or the text of a page."""
+    from medgemma_visualizer import verbs
+    from medgemma_visualizer.cli import output
+    from medgemma_visualizer.heatmaps import explain_all
+
+    extras: dict[str, Any] = {}
+    if all_methods:
+        with output.progress("Asking every method", quiet=quiet):
+            extras["methods.png"] = verbs.draw_all(explain_all(analysis.reading, target), analysis.case)
+    if tokens:
+        with output.progress("Explaining every token", quiet=quiet):
+            used = analysis.heatmap.method if method == "auto" and analysis.heatmap.available else method
+            extras["tokens.html"] = verbs.draw_tokens(analysis, used)
+    return extras
 
 
 @contextmanager

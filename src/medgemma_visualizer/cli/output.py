@@ -11,24 +11,28 @@ import os
 import sys
 import tempfile
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from medgemma_visualizer.errors import InputError, VisualizerError
+from medgemma_visualizer.progress import listening
 from medgemma_visualizer.records import Score
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from medgemma_visualizer.verbs import Analysis
 
 #: Files of `analyze`; the last one appears last and marks a complete result.
-RESULTS = ("heatmap.npz", "overlay.png", "scores.png", "result.json")
+RESULTS = ("heatmap.npz", "overlay.png", "scores.png", "methods.png", "tokens.html", "result.json")
 
 #: Bidirectional marks that turn around what follows them on the line.
 _TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
@@ -107,8 +111,33 @@ def status(message: str, *, quiet: bool = False, bars: bool = False) -> Iterator
             yield
 
 
-def write_analysis(analysis: Analysis, folder: Path, **style: Any) -> dict[str, Path]:
+@contextmanager
+def progress(message: str, *, quiet: bool = False) -> Iterator[None]:
+    """Shows on standard error how far the work inside is, with counts and time left, as it reports itself."""
+    console = Console(stderr=True, quiet=quiet, markup=False, emoji=False, highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def listen(done: int, total: int, what: str) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(f"{message}: {what}", total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        with listening(listen):
+            yield
+
+
+def write_analysis(
+    analysis: Analysis, folder: Path, extras: Mapping[str, Image | str] | None = None, **style: Any
+) -> dict[str, Path]:
     """Writes the files of `analyze`, replacing those of an earlier run whole.
+
+    Args:
+        analysis: What to write.
+        folder: Where to.
+        extras: File name -> a further picture, or the text of a further page.
+        **style: As in `verbs.draw`.
 
     Raises:
         InputError: The folder cannot be written to; then nothing is left behind, and an earlier result stays.
@@ -119,13 +148,20 @@ def write_analysis(analysis: Analysis, folder: Path, **style: Any) -> dict[str, 
     pictures = {"overlay.png": draw(analysis.heatmap, analysis.case, answer=analysis.answer.text, **style)}
     if analysis.heatmap.available:
         pictures["scores.png"] = scores_figure(analysis.scores)
+    pages = {"result.json": document + "\n"}
+    for file, extra in (extras or {}).items():
+        if isinstance(extra, str):
+            pages[file] = extra
+        else:
+            pictures[file] = extra
     try:
         with _made(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as name:
             partial = Path(name)
             for file, image in pictures.items():
                 image.save(partial / file, compress_level=4)  # half the time of the default, 4 % more bytes
             analysis.heatmap.save(partial / "heatmap.npz")
-            (partial / "result.json").write_text(document + "\n", encoding="utf-8")
+            for file, text in pages.items():
+                (partial / file).write_text(text, encoding="utf-8")
             return _publish(partial, folder)
     except OSError as error:
         raise _unwritable(folder, error) from error
