@@ -27,6 +27,9 @@ KEYS = {
 
 pytestmark = pytest.mark.usefixtures("answering")
 
+#: Files of a plain run.
+RESULTS = ("heatmap.npz", "overlay.png", "scores.png", "result.json")
+
 
 def saved(image: Image.Image, path: Path, **options: Any) -> str:
     image.save(path, **options)
@@ -41,9 +44,9 @@ def test_results_are_four_files_readable_as_the_umask_says(call: Call, tmp_path:
         os.umask(before)
     assert (done.code, done.err) == (0, "")
     files = list((tmp_path / "deep/results").iterdir())
-    assert {file.name for file in files} == {"heatmap.npz", "overlay.png", "scores.png", "result.json"}
+    assert {file.name for file in files} == set(RESULTS)
     assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o644"}
-    for name in output.RESULTS:
+    for name in RESULTS:
         assert f"deep/results/{name}" in done.out
 
 
@@ -199,7 +202,7 @@ def test_results_of_an_earlier_run_are_replaced_whole(
     second = everything_in(results)
     assert set(second) == {"result.json", "heatmap.npz", "overlay.png", "notes.txt"}  # no old scores.png
     assert second["notes.txt"] == b"mine"
-    assert not any(second[name] == first[name] for name in output.RESULTS if name in second)
+    assert not any(second[name] == first[name] for name in RESULTS if name in second)
     document = json.loads(second["result.json"] or b"")
     assert document["scores"] == {}
     assert document["heatmap"]["grid"] is None

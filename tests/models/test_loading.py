@@ -23,9 +23,15 @@ def folder(tmp_path: Path) -> Path:
 def test_a_folder_loads_by_the_same_code_as_the_demo(demo: Any, folder: Path) -> None:
     loaded = load_model(folder, device="cpu")
     assert loaded.name == "model"
-    assert not loaded.is_demo
     assert loaded.revision == demo.revision
     assert type(loaded.hf) is type(demo.hf)
+
+
+def test_a_copy_of_the_embedded_model_is_known_as_such(folder: Path) -> None:
+    assert load_model(folder, device="cpu").is_demo
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "changed": True}))
+    assert not load_model(folder, device="cpu").is_demo
 
 
 def test_a_loaded_model_is_in_eval_mode_without_parameter_gradients(demo: Any) -> None:

@@ -231,7 +231,7 @@ def _refuse_large(name: str, size: tuple[int, int], limit: int) -> None:
     if width * height > limit:
         raise InputError(
             f"{name} has {width} × {height} pixels, over the limit of {limit:,}; "
-            "shrink it, or raise INPUT_LIMITS['image_pixels']."
+            "shrink it, or raise the limit (--max-pixels, or INPUT_LIMITS['image_pixels'])."
         )
     if width * height == 0:
         raise InputError(f"{name} has no pixels ({width} × {height}); give a picture with some.")

@@ -88,8 +88,12 @@ def explain_all(
     for name in track(names, total=len(names), what="methods"):
         try:
             found[name] = _heatmap(reading, aim, name, name, {}, {})
-        except UnavailableError as error:
-            found[name] = Heatmap(None, name, name, aim.target, fallbacks={name: str(error)}, model=reading.model.name)
+        except InputError:
+            raise
+        except VisualizerError as error:
+            found[name] = Heatmap(
+                None, "uniform", name, aim.target, fallbacks={name: str(error)}, model=reading.model.name
+            )
     return found
 
 

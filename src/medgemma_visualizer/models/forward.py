@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from transformers import DynamicCache
 
-from medgemma_visualizer.errors import VisualizerError
+from medgemma_visualizer.errors import InputError, VisualizerError
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.prompt import Prompt
 
@@ -49,6 +49,10 @@ def project(model: Model, features: torch.Tensor) -> torch.Tensor:
 def embed(model: Model, ids: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """Embeddings (B, S, D) of ids (S,) with image tokens (B, N, D) in their places; differentiable in `tokens`."""
     at = ids == model.image_token_id  # (S,)
+    if int(at.sum()) != tokens.shape[1]:
+        raise InputError(
+            f"The prompt has {int(at.sum())} places for image tokens, {tokens.shape[1]} were given. One image a prompt."
+        )
     words = model.text.get_input_embeddings()(ids.masked_fill(at, 0))  # (S, D)
     embeds = words.to(tokens.dtype).expand(tokens.shape[0], -1, -1).clone()  # (B, S, D)
     embeds[:, at] = tokens

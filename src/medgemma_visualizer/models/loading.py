@@ -84,6 +84,7 @@ def load_model(
     hf.requires_grad_(False).eval()
     revision = _digest(where) if local else str(getattr(hf.config, "_commit_hash", "") or revision or "")
     name = source if is_demo or not local else where.resolve().name
+    is_demo = is_demo or (local and revision == _digest(demo_folder()))  # a copy of it knows no more than it does
     return Model(name, revision, hf, processor, family, is_demo, library_versions())
 
 

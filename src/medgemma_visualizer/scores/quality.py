@@ -162,9 +162,7 @@ def height_fractions(grid: np.ndarray) -> dict[str, float]:
     return {"apical_fraction": apical, "middle_fraction": middle, "basal_fraction": basal}
 
 
-def quality_scores(
-    grid: np.ndarray, body_mask: np.ndarray | None = None, view: str | None = None
-) -> dict[str, Score]:
+def quality_scores(grid: np.ndarray, body_mask: np.ndarray | None = None, view: str | None = None) -> dict[str, Score]:
     """Every score of a raw map by itself, with chance level (that of a uniform map), threshold and verdict.
 
     Args:
