@@ -30,8 +30,9 @@ format: $(STAMP)  ## rewrite the files in the project's style
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-benchmark: $(STAMP)  ## measure loading, one analysis, memory and start-up on this CPU
+benchmark: $(STAMP)  ## measure start-up, memory and what maps cost on this CPU
 	$(VENV)/bin/python benchmarks/cpu.py
+	$(VENV)/bin/python benchmarks/methods.py
 
 clean:  ## remove .venv, caches and demo-output
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-output
@@ -44,5 +45,6 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 pictures: $(STAMP)  ## draw the pictures of the README anew
-	$(VENV)/bin/medgemma-visualizer analyze --method integrated_gradients --out demo-output
+	$(VENV)/bin/medgemma-visualizer analyze --all-methods --out demo-output
 	mkdir -p docs/images && cp demo-output/overlay.png docs/images/where_it_looked.png
+	cp demo-output/methods.png docs/images/methods.png

@@ -45,5 +45,9 @@ QUALITY_THRESHOLDS: dict[str, dict[str, float]] = {
     "answer_consistency": {"good": 0.8, "acceptable": 0.8},
 }
 
+#: What `analyze` asks where nobody chose: on the embedded cases it points at the finding far more often than the
+#: specification's default and costs one forward and one backward pass (docs/performance.md). Other models may differ.
+RECOMMENDED_METHOD = "relevance"
+
 #: Order in which `method="auto"` asked the methods in the specification, section 8.1.
 METHOD_PRIORITY = ("gradcam_multi_token", "gradcam_single", "cross_attention", "activation_norm", "uniform")

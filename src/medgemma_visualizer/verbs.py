@@ -24,7 +24,7 @@ from medgemma_visualizer.scores.body import body_mask
 from medgemma_visualizer.scores.localisation import localisation_scores
 from medgemma_visualizer.scores.quality import quality_scores
 from medgemma_visualizer.scores.verdict import lift
-from medgemma_visualizer.settings import MODEL_CONFIG
+from medgemma_visualizer.settings import MODEL_CONFIG, RECOMMENDED_METHOD
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -104,7 +104,7 @@ def analyze(
     model: Model,
     case: Case,
     *,
-    method: str = "cross_attention",
+    method: str = RECOMMENDED_METHOD,
     target: str | ScoreFunction | None = None,
     max_new_tokens: int = MODEL_CONFIG["max_new_tokens"],
     image_first: bool = True,

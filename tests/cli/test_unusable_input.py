@@ -238,8 +238,8 @@ def test_a_folder_that_is_no_safe_model_is_refused(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--layers", "99"], "99"),
-        (["--heads", "99"], "99"),
+        (["--method", "cross_attention", "--layers", "99"], "99"),
+        (["--method", "cross_attention", "--heads", "99"], "99"),
         (["--target", "word:giraffe"], "giraffe"),
         (["--method", "rise", "--layers", "0"], "layers"),
     ],

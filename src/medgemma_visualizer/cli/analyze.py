@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medgemma_visualizer.settings import INPUT_LIMITS, MODEL_CONFIG, VIZ_CONFIG
+from medgemma_visualizer.settings import INPUT_LIMITS, MODEL_CONFIG, RECOMMENDED_METHOD, VIZ_CONFIG
 
 if TYPE_CHECKING:
     from medgemma_visualizer.records import Case
@@ -28,9 +28,9 @@ def analyze(
             " None: yes against no, or the answer."
         ),
     ] = None,
-    method: Annotated[str, typer.Option(help="How to ask; see `methods`. 'auto' takes the first that works.")] = (
-        "cross_attention"
-    ),
+    method: Annotated[
+        str, typer.Option(help="How to ask; see `methods`. 'auto' takes the specification's first that works.")
+    ] = RECOMMENDED_METHOD,
     model: Annotated[str, typer.Option(help="'demo', a hub id, or a folder.")] = "demo",
     out: Annotated[Path, typer.Option(help="Where the results go; results of an earlier run are replaced.")] = Path(
         "output"

@@ -1,0 +1,127 @@
+"""What maps cost beside the plain passes they rest on, as ratios within one run: `python benchmarks/methods.py [--json]`.
+
+Embedded model, CPU, medians of alternating repeats. Ratios hold where the machine's speed drifts; seconds do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from medgemma_visualizer.data.photo import picture
+from medgemma_visualizer.data.sources import load_cases
+from medgemma_visualizer.heatmaps import explain_reading, token_maps
+from medgemma_visualizer.heatmaps.probing import score_masks, windows
+from medgemma_visualizer.heatmaps.targets import resolve
+from medgemma_visualizer.models.forward import generate, logits_at
+from medgemma_visualizer.models.loading import load_model
+from medgemma_visualizer.models.reading import Reading, read
+from medgemma_visualizer.models.trace import attention_rows
+
+REPEATS = 7
+TOKENS = 64
+
+
+def ratio(work: Callable[[], Any], plain: Callable[[], Any], repeats: int = REPEATS) -> float:
+    """Median of work ÷ plain over alternating pairs, after one warm-up of each."""
+    work(), plain()
+    return statistics.median(_seconds(work) / _seconds(plain) for _ in range(repeats))
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def fresh(reading: Reading) -> Reading:
+    """The same picture and question with nothing computed yet."""
+    return replace(reading)
+
+
+def talkative(reading: Reading) -> Reading:
+    """The same, with an answer of exactly TOKENS tokens: nothing stops the model before the limit."""
+    model = replace(reading.model)
+    model.__dict__["stop_ids"] = frozenset()
+    return replace(reading, model=model, max_new_tokens=TOKENS)
+
+
+def all_tokens(reading: Reading) -> float:
+    """(answer of 64 tokens + a map for each) ÷ (the answer alone), picture encoded in both."""
+    long = talkative(reading)
+
+    def answer() -> Any:
+        new = fresh(long)
+        return generate(new.model, new.prompt, new.image_tokens, TOKENS)
+
+    return ratio(lambda: token_maps(fresh(long)), answer, 5)
+
+
+def gradcam(reading: Reading) -> float:
+    """Grad-CAM at a vision layer ÷ a plain forward from pixels to the answer's row; asserts that no weight has a gradient."""
+
+    def cam() -> Any:
+        new = fresh(reading)
+        new.__dict__["generated"] = reading.generated
+        return explain_reading(new, "gradcam_multi_token", "p_yes", layer=-2)
+
+    def plain() -> Any:
+        new = fresh(reading)
+        with torch.no_grad():
+            return logits_at(new.model, new.ids(), new.image_tokens, [len(new.prompt.ids) - 1])
+
+    found = ratio(cam, plain)
+    if any(p.grad is not None or p.requires_grad for p in reading.model.hf.parameters()):
+        raise SystemExit("a parameter gradient was allocated")
+    return found
+
+
+def occlusion(reading: Reading) -> float:
+    """The same 48 probes in pixel space ÷ in image-token space."""
+    aim = resolve(reading)
+    probes = windows(reading.model.grid, 3, 2)[:48]
+    in_space = lambda space: lambda: score_masks(reading, aim, probes, space=space)  # noqa: E731
+    return ratio(in_space("pixels"), in_space("tokens"), 3)
+
+
+def capture_bytes(reading: Reading) -> float:
+    """MB that the captured rows of all layers and heads hold, for each token of the answer."""
+    rows = [len(reading.prompt.ids) - 1]
+    traced = attention_rows(reading.model, reading.ids(), reading.image_tokens, rows)
+    return traced.weights.nbytes / len(rows) / 1e6
+
+
+def measure() -> list[dict[str, Any]]:
+    """Every figure with its bound."""
+    model, case = load_model("demo", device="cpu"), load_cases("demo")[0]
+    reading = read(model, picture(case), case.question, options=case.options)
+    rows = (
+        ("answer of 64 tokens with a map of each ÷ answer alone", all_tokens(reading), "≤ 1.5"),
+        ("Grad-CAM ÷ plain forward (no parameter gradient)", gradcam(reading), "≤ 3"),
+        ("occlusion, pixels ÷ image tokens, same probes", occlusion(reading), "≥ 3"),
+        ("attention capture, MB a token", capture_bytes(reading), "≤ 1"),
+    )
+    return [{"what": what, "value": value, "target": target} for what, value, target in rows]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    arguments = parser.parse_args()
+    rows = measure()
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        print(f"{row['what']:<58}{row['value']:8.2f}   {row['target']}")
+
+
+if __name__ == "__main__":
+    main()
