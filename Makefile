@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format clean pictures benchmark
+.PHONY: help setup demo demo-model test test-slow lint format clean pictures benchmark
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ format: $(STAMP)  ## rewrite the files in the project's style
 benchmark: $(STAMP)  ## measure start-up, memory and what maps cost on this CPU
 	$(VENV)/bin/python benchmarks/cpu.py
 	$(VENV)/bin/python benchmarks/methods.py
+
+VOLUME ?= .ct/ct.npz
+demo-model: $(STAMP)  ## train the embedded model anew into build/ (wants a GPU; VOLUME: see tools/demo/simulate.py)
+	$(VENV)/bin/python tools/demo/train.py --volume $(VOLUME) --out build/first --plain-wording
+	$(VENV)/bin/python tools/demo/train.py --volume $(VOLUME) --resume build/first --out build/demo-model \
+		--films 3000 --stage1-steps 0 --stage2-steps 900 --joint-steps 0 --rate 8e-4 --seed 1
 
 clean:  ## remove .venv, caches and demo-output
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-output

@@ -1,4 +1,4 @@
-"""What maps cost beside the plain passes they rest on, as ratios within one run: `python benchmarks/methods.py [--json]`.
+"""What maps cost beside the passes they rest on, as ratios within one run: `python benchmarks/methods.py [--json]`.
 
 Embedded model, CPU, medians of alternating repeats. Ratios hold where the machine's speed drifts; seconds do not.
 """
@@ -65,7 +65,7 @@ def all_tokens(reading: Reading) -> float:
 
 
 def gradcam(reading: Reading) -> float:
-    """Grad-CAM at a vision layer ÷ a plain forward from pixels to the answer's row; asserts that no weight has a gradient."""
+    """Grad-CAM at a vision layer ÷ a plain forward from pixels to the answer's row; no weight may have a gradient."""
 
     def cam() -> Any:
         new = fresh(reading)

@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -52,6 +52,14 @@ class Case:
     view: str | None = None
     source: str = "user"
     simulated: bool = False
+
+    def asking(self, question: str) -> Case:
+        """The same picture with another question: truth, options and finding belonged to the old one and are gone."""
+        return replace(self, id=f"{self.id}-own", question=question, truth=None, options=(), finding=None)
+
+    def showing(self, image: Image | Path | str) -> Case:
+        """The same question of another picture: nothing that was known of the old one is kept."""
+        return Case(id=f"{self.id}-own", image=image, question=self.question, options=self.options)
 
     @property
     def region(self) -> np.ndarray | None:

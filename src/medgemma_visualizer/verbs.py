@@ -172,7 +172,7 @@ def about(model: Model) -> dict[str, Any]:
 
 def noticed(reading: Reading, case: Case) -> Answer:
     """The answer, with a notice where the embedded model was shown anything but an embedded film."""
-    known = not reading.model.is_demo or case.simulated or is_demo_film(reading.image)
+    known = not reading.model.is_demo or is_demo_film(reading.image)
     notices = [] if known else [DEMO_NOTICE]
     said = reading.answer
     if not reading.prompt.image_first:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -82,3 +83,13 @@ def test_the_readable_prompt_shows_one_mark_for_the_image(demo: Any) -> None:
     prompt = render(demo, "Is there an effusion?")
     assert prompt.readable.count("image tokens]") == 1
     assert "<image_soft_token>" not in prompt.readable
+
+
+def test_an_added_token_that_is_not_called_special_is_letters_too(demo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = copy.deepcopy(demo.tokenizer)
+    copied.add_tokens(["<unused94>"])
+    monkeypatch.setattr(demo.processor, "tokenizer", copied)
+    prompt = render(demo, "Is <unused94> there an effusion?")
+    assert copied.convert_tokens_to_ids("<unused94>") not in prompt.ids
+    covered = {c for p in prompt.question_positions for c in range(*prompt.offsets[p])}
+    assert set(range(*prompt.question)) <= covered

@@ -2,8 +2,9 @@ r"""Trains the embedded model from simulated films: one command, seeded, minutes
 
     python tools/demo/train.py --volume ct.npz --out DIR
 
-The shipped weights are of two such runs: that one (before `wording.py` existed), and a second that went on from it:
+The shipped weights are of two runs (`make demo-model VOLUME=ct.npz` does both), the second going on from the first:
 
+    python tools/demo/train.py --volume ct.npz --out DIR --plain-wording
     python tools/demo/train.py --volume ct.npz --resume DIR --out DIR2 --films 3000 --stage1-steps 0 \
         --stage2-steps 900 --joint-steps 0 --rate 8e-4 --seed 1
 
@@ -244,8 +245,16 @@ class Packed(IterableDataset[dict[str, torch.Tensor]]):
     """Batches of films, several questions of each in one sequence: the image once, no question sees another."""
 
     def __init__(
-        self, about: list[dict[str, Any]], processor: Any, batch: int, questions: int, steps: int, seed: int
+        self,
+        about: list[dict[str, Any]],
+        processor: Any,
+        batch: int,
+        questions: int,
+        steps: int,
+        seed: int,
+        wide: dict[str, tuple[str, ...]] | None = None,
     ) -> None:
+        self.wide = wide or {}
         self.about, self.batch, self.questions, self.steps, self.seed = about, batch, questions, steps, seed
         self.tokenizer = processor.tokenizer
         chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "QUESTION"}]}]
@@ -267,7 +276,7 @@ class Packed(IterableDataset[dict[str, torch.Tensor]]):
 
     def make(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         """ids, positions, segment and weight, each (B, S): segment 0 is the image's, −1 is padding."""
-        asker = language.Questioner(rng, wording.wide(), wording.ABSENT)
+        asker = language.Questioner(rng, self.wide, wording.ABSENT if self.wide else language.ABSENT)
         chosen = rng.integers(0, len(self.about), self.batch)
         rows = [self.row(asker, self.about[i]) for i in chosen]
         length = max(len(row[0]) for row in rows)
@@ -336,7 +345,8 @@ def learn_to_answer(
     arguments: argparse.Namespace,
 ) -> None:
     """The decoder and projector learn first; for the last `joint` steps the tower learns too, at a low rate."""
-    source = Packed(train.about, processor, arguments.batch, arguments.questions, steps, arguments.seed)
+    wide = {} if arguments.plain_wording else wording.wide()
+    source = Packed(train.about, processor, arguments.batch, arguments.questions, steps, arguments.seed, wide)
     loader = DataLoader(
         source, batch_size=None, num_workers=arguments.workers, prefetch_factor=4 if arguments.workers else None
     )
@@ -378,6 +388,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, default=14, help="processes that render and that write questions")
+    parser.add_argument("--plain-wording", action="store_true", help="listed templates only, no composed ones")
     parser.add_argument("--resume", type=Path, help="folder of a trained model to go on from (with --stage1-steps 0)")
     parser.add_argument("--cache", type=Path, default=Path("films-cache"))
     train_and_judge(parser.parse_args())

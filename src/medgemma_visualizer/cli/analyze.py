@@ -125,8 +125,6 @@ def _opening_up_to(pixels: int) -> Iterator[None]:
 
 def _case(image: Path | None, question: str | None, target: str | None, number: str | None) -> Case:
     """The case that was asked for, its picture read, before any model is loaded."""
-    from dataclasses import replace
-
     from medgemma_visualizer.data.inputs import check_question, check_target
     from medgemma_visualizer.data.photo import open_image
     from medgemma_visualizer.errors import InputError
@@ -138,8 +136,7 @@ def _case(image: Path | None, question: str | None, target: str | None, number: 
         found = _embedded(number)
         if question is None:
             return found
-        asked = check_question(question)
-        return replace(found, id=f"{found.id}-own", question=asked, truth=None, finding=None, options=())
+        return found.asking(check_question(question))
     if number is not None:
         raise InputError("Give an image or --case, not both.")
     picture = open_image(image)

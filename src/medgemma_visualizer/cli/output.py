@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from rich.text import Text
 
 from medgemma_visualizer.errors import InputError, VisualizerError
 from medgemma_visualizer.progress import listening
-from medgemma_visualizer.records import Score
+from medgemma_visualizer.records import Answer, Score
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -145,7 +146,7 @@ def write_analysis(
     from medgemma_visualizer.verbs import draw, scores_figure
 
     document = json.dumps(as_document(analysis), indent=2, ensure_ascii=False, allow_nan=False)
-    pictures = {"overlay.png": draw(analysis.heatmap, analysis.case, answer=analysis.answer.text, **style)}
+    pictures = {"overlay.png": draw(analysis.heatmap, analysis.case, answer=_told(analysis.answer), **style)}
     if analysis.heatmap.available:
         pictures["scores.png"] = scores_figure(analysis.scores)
     pages = {"result.json": document + "\n"}
@@ -224,13 +225,25 @@ def score_as_document(score: Score) -> dict[str, Any]:
     return always | optional
 
 
+def _told(said: Answer) -> str:
+    """The answer as it stands on a picture: never without what must be known to read it."""
+    return f"{said.text} — {said.notice}" if said.notice else said.text
+
+
+def _probability(said: Answer) -> str:
+    """p(yes) where yes and no hold most of the probability; else that of the whole text."""
+    if said.p_yes is not None and (said.p_yes_no_mass or 0.0) >= 0.5:
+        return f"p(yes) = {said.p_yes:.3f}"
+    return f"p(this answer) = {math.exp(sum(token.logprob or 0.0 for token in said.tokens)):.3f}"
+
+
 def print_analysis(analysis: Analysis, written: dict[str, Path], *, as_json: bool) -> None:
     """The result for people, or as one JSON document."""
     if as_json:
         print_json(as_document(analysis))
         return
     case, said, heatmap = analysis.case, analysis.answer, analysis.heatmap
-    probability = "" if said.p_yes is None else f"   p(yes) = {said.p_yes:.3f}"
+    probability = f"   {_probability(said)}"
     right = {None: "", True: "   right", False: f"   wrong, the truth is {case.truth}"}[analysis.correct]
     flag = ", text-independent" if heatmap.text_independent else ""
     rows: list[RenderableType] = [

@@ -87,7 +87,7 @@ def integrated_gradients(
     difference = _difference(path)
     for count in _steps(reading) if steps is None else (steps,):
         attribution = (path.end - path.start)[0].float() * checked(reading, aim, _mean_gradient(path, count))
-        gap = abs(float(attribution.double().sum()) - difference)
+        gap = abs(float(attribution.cpu().double().sum()) - difference)
         share = gap / abs(difference) if difference else float("inf")
         if share <= TOLERANCE:
             break

@@ -17,14 +17,20 @@ _UNDECIDED = re.compile(
     r"\b(?:can(?:no|'|’)t|cannot|unable|not (?:sure|certain|possible|clear)|uncertain|unclear|indeterminate|"
     r"inconclusive|equivocal)\b"
 )
+#: Names both answers and gives neither.
+_BOTH = re.compile(r"\byes\s*(?:/|or)\s*no\b|\bno\s*(?:/|or)\s*yes\b")
+_ABSENCE = re.compile(
+    r"(?:there (?:is|are|was|were)|there's|i (?:can )?see|(?:it|this|the \w+) (?:shows?|demonstrates?)) no\b(?! doubt)"
+)
 
 
 def extract_answer(text: str, options: Sequence[str] = ()) -> str:
     """The label in a generated text, by whole words.
 
-    A leading yes or no decides. Otherwise a text that declares itself undecided is "uncertain"; a single kind of
-    yes/no word decides; with both kinds, the one that stands alone between punctuation decides. Letters inside other
-    words never count ("Normal", "Nodule", "cannot").
+    A leading yes or no decides. Otherwise a text that declares itself undecided is "uncertain"; a yes or no that stands
+    alone between punctuation decides; a clause that begins with "there is no" and the like is a no. Whatever else the
+    text says of presence is "uncertain": a wrong label is worse than none. Letters inside other words never count
+    ("Normal", "Nodule", "cannot"), nor do "yes/no" and "no doubt".
 
     Args:
         text: What the model wrote.
@@ -38,14 +44,17 @@ def extract_answer(text: str, options: Sequence[str] = ()) -> str:
     choices = [option for option in options if option.strip()]
     if choices and not {option.casefold() for option in choices} <= {"yes", "no"}:
         return _named_option(lowered, choices)
+    if _BOTH.search(lowered):
+        return "uncertain"
     words = _WORD.findall(lowered)
     if words and words[0] in ("yes", "no"):
         return str(words[0])
     if _UNDECIDED.search(lowered):
         return "uncertain"
-    found = {word for word in words if word in ("yes", "no")}
-    if len(found) == 2:
-        found = {clause.strip() for clause in re.split(r"[^\w\s]|_", lowered)} & {"yes", "no"}
+    clauses = [clause.strip() for clause in re.split(r"[^\w\s'’-]|_", lowered)]
+    found = {clause for clause in clauses if clause in ("yes", "no")}
+    if not found and any(_ABSENCE.match(clause) for clause in clauses):
+        found = {"no"}
     return str(found.pop()) if len(found) == 1 else "uncertain"
 
 

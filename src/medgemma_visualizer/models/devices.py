@@ -56,12 +56,15 @@ def _memory(index: int, uuid: str) -> tuple[int, int]:
         return torch.cuda.mem_get_info(index)
     import pynvml
 
-    pynvml.nvmlInit()
     try:
+        pynvml.nvmlInit()
         info = pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}"))
         return int(info.free), int(info.total)
-    finally:
-        pynvml.nvmlShutdown()
+    except (
+        pynvml.NVMLError
+    ) as error:  # slices of a card have ids of their own; torch can tell their memory all the same
+        logger.info("NVML does not answer for GPU %d (%s); torch is asked instead.", index, error)
+        return torch.cuda.mem_get_info(index)
 
 
 def select_best_gpu(min_free_gb: float = MODEL_CONFIG["min_free_gb"]) -> int | None:

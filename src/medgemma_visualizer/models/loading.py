@@ -136,11 +136,14 @@ def _family(architectures: list[str] | None, source: str) -> Family:
 
 
 def _load(source: str, local: bool, device: torch.device, dtype: torch.dtype, revision: str | None) -> tuple[Any, Any]:
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local, "revision": revision or "main"}
     try:
+        if not local:  # before gigabytes are fetched
+            _family(AutoConfig.from_pretrained(source, **options).architectures, source)
         processor = AutoProcessor.from_pretrained(source, **options)
+        _check_processor(processor, source)
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             source,
             dtype=dtype,
@@ -150,9 +153,15 @@ def _load(source: str, local: bool, device: torch.device, dtype: torch.dtype, re
             output_loading_info=True,
             **options,
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, AttributeError, SafetensorError) as error:
         raise InputError(_explain(source, local, error)) from error
     hf, info = loaded
+    if not hf.generation_config.eos_token_id:
+        raise InputError(
+            f"{source!r} names no stop token (generation_config.json); its answers would never end. Add it."
+        )
     _refuse_random_weights(source, info)
     return hf, processor
 
@@ -184,6 +193,14 @@ def _quietly(quiet: bool) -> Iterator[None]:
                 disable_progress_bars()
 
 
+def _check_processor(processor: Any, source: str) -> None:
+    """A processor without tokenizer, picture part or chat template would fail later, in words of the library."""
+    parts = {"tokenizer": "tokenizer", "image_processor": "image processor", "chat_template": "chat template"}
+    missing = [name for part, name in parts.items() if not getattr(processor, part, None)]
+    if missing:
+        raise InputError(f"{source!r} has no {' and no '.join(missing)}. Download or save it with its processor.")
+
+
 def _refuse_random_weights(source: str, info: Mapping[str, Any]) -> None:
     missing = sorted(info["missing_keys"]) + sorted(str(key[0]) for key in info["mismatched_keys"])
     if missing:
@@ -198,17 +215,41 @@ def _explain(source: str, local: bool, error: Exception) -> str:
     text = " ".join(str(error).split())
     if local:
         return f"Model folder {source!r} cannot be read ({text[:200]}). Download or save the model again."
-    if "gated" in text.lower() or "401" in text or "403" in text:
+    causes = _types_behind(error)
+    if "GatedRepoError" in causes:
         return (
             f"{source!r} is gated. Accept its terms on its hub page, then run `hf auth login` and try again; "
             "or use 'demo', which needs nothing."
         )
-    if "is not a valid model identifier" in text or "404" in text:
+    if "RepositoryNotFoundError" in causes or "is not a valid model identifier" in text:
         return f"{source!r} is not a model that the hub knows or shows to you. Check the name, or use 'demo'."
+    if "RevisionNotFoundError" in causes:
+        return f"{source!r} has no such revision. Check revision=, or leave it out."
+    if not causes & {
+        "LocalEntryNotFoundError",
+        "OfflineModeIsEnabled",
+        "ConnectError",
+        "ConnectionError",
+        "ConnectTimeout",
+    }:
+        return f"{source!r} cannot be loaded ({text[:200]}). Check the name and the free disk space, or use 'demo'."
     return (
         f"{source!r} is not on this machine and the hub cannot be reached. Download it where there is a network "
         "and give its folder, or use 'demo'."
     )
+
+
+#: Classes of the hub client that say that there was no way to ask.
+_UNREACHABLE = {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectionError", "ConnectTimeout"}
+
+
+def _types_behind(error: BaseException | None) -> set[str]:
+    """Names of the classes of an error and of all that caused it."""
+    found: set[str] = set()
+    while error is not None:
+        found |= {each.__name__ for each in type(error).__mro__}
+        error = error.__cause__ or error.__context__
+    return found
 
 
 def _digest(folder: Path) -> str:

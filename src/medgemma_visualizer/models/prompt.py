@@ -5,6 +5,7 @@ Knows chat templates, control tokens and offsets; knows nothing about pixels or 
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 
@@ -103,6 +104,19 @@ def _frame(model: Model, image_first: bool) -> tuple[str, str]:
     return before.replace(mark, block), after.replace(mark, block)
 
 
+def _cuts(model: Model, text: str, user: tuple[int, int]) -> list[int]:
+    """Places in the user's words where a bracketed added token is taken apart, after its first character.
+
+    Tokenizers hold added tokens that they do not call special (Gemma's "<unused94>" opens MedGemma's hidden reasoning),
+    and these are not switched off with the others.
+    """
+    if not set("<[") & set(text[slice(*user)]):
+        return []
+    names = [str(t) for t in model.tokenizer.added_tokens_decoder.values() if str(t)[:1] in "<[" and len(str(t)) > 2]
+    pattern = re.compile("|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) or r"(?!)")
+    return [user[0] + match.start() + 1 for match in pattern.finditer(text[slice(*user)])]
+
+
 def _refuse_control_ids(model: Model, ids: list[int], offsets: list[tuple[int, int]], user: tuple[int, int]) -> None:
     """The last line of defence: a tokenizer that marks its control tokens in an unusual way must not forge a turn."""
     forbidden = {model.image_token_id, *model.stop_ids}
@@ -118,7 +132,14 @@ def _tokenise(model: Model, text: str, user: tuple[int, int]) -> tuple[list[int]
     ids: list[int] = []
     offsets: list[tuple[int, int]] = []
 
+    typed = _cuts(model, text, user)
+
     def plain(start: int, end: int) -> None:
+        inside = [cut for cut in typed if start < cut < end]
+        for a, b in itertools.pairwise((start, *inside, end)):
+            letters(a, b)
+
+    def letters(start: int, end: int) -> None:
         if start == end:
             return
         piece = model.tokenizer(
