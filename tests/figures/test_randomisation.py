@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from medgemma_visualizer.errors import InputError
+from medgemma_visualizer.figures.randomisation import randomisation_figure, randomisation_page
+
+BLOCKS = ("text.1", "text.0", "projector")
+SIMILARITIES = np.linspace(0.9, -0.1, 5 * 3 * 3).reshape(5, 3, 3)
+OUTPUTS = np.linspace(4, -1, 15).reshape(5, 3)
+
+
+def test_the_curves_are_means_over_draws_and_start_at_the_trained_model():
+    upper, lower = randomisation_page(BLOCKS, SIMILARITIES, OUTPUTS, 4.5).axes
+    drawn = {line.get_label(): line.get_ydata() for line in upper.lines}
+    assert drawn["Spearman"] == pytest.approx([1, *SIMILARITIES[..., 0].mean(axis=0)])
+    assert drawn["SSIM"] == pytest.approx([1, *SIMILARITIES[..., 2].mean(axis=0)])
+    score = next(line for line in lower.lines if line.get_label() == "score")
+    assert score.get_ydata() == pytest.approx([4.5, *OUTPUTS.mean(axis=0)])
+
+
+def test_blocks_pass_mark_and_missing_maps_are_written(words):
+    page = randomisation_page(BLOCKS, SIMILARITIES, OUTPUTS, 4.5, "Grad-CAM, cascading", 0.1, np.array([0, 2, 0]))
+    said = words(page)
+    for phrase in (
+        "Grad-CAM, cascading",
+        "trained",
+        "text.1",
+        "text.0, 2 missing",
+        "pass: |ρ| ≤ 0.1",
+        "target's score",
+    ):
+        assert phrase in said
+
+
+def test_a_similarity_that_does_not_apply_has_no_curve():
+    without = SIMILARITIES.copy()
+    without[..., 2] = np.nan
+    upper, _ = randomisation_page(BLOCKS, without, OUTPUTS, 4.5).axes
+    assert "SSIM" not in {line.get_label() for line in upper.lines}
+
+
+def test_the_figure_is_a_picture_and_shapes_must_fit():
+    assert randomisation_figure(BLOCKS, SIMILARITIES, OUTPUTS, 4.5).mode == "RGB"
+    with pytest.raises(InputError, match="3 blocks"):
+        randomisation_figure(BLOCKS, SIMILARITIES[:, :2], OUTPUTS, 4.5)
