@@ -116,3 +116,43 @@ def test_a_hub_model_without_a_network_tells_the_next_step(monkeypatch: pytest.M
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="give its folder, or use 'demo'"):
         load_model("nobody/never-existed-4b", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("cause", "message"),
+    [
+        ("GatedRepoError", "is gated. Accept its terms"),
+        ("RepositoryNotFoundError", "not a model that the hub knows"),
+        ("RevisionNotFoundError", "no such revision"),
+        ("LocalEntryNotFoundError", "hub cannot be reached"),
+        ("DiskFull", "cannot be loaded .*free disk space"),
+    ],
+)
+def test_what_the_hub_refuses_is_told_by_its_cause(cause: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError("see nobody/v401-4b") from type(cause, (Exception,), {})("first cause")
+
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", refuse)
+    with pytest.raises(InputError, match=message):
+        load_model("nobody/v401-4b", device="cpu")
+
+
+def test_the_architecture_of_a_hub_model_is_looked_at_before_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = type("Config", (), {"architectures": ["LlamaForCausalLM"]})
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", lambda *arguments, **options: config)
+    with pytest.raises(InputError, match=r"LlamaForCausalLM.*not supported"):
+        load_model("nobody/text-only", device="cpu")
+
+
+def test_a_folder_without_a_tokenizer_or_stop_token_is_refused(folder: Path) -> None:
+    (folder / "generation_config.json").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("eos_token_id", None)
+    config["text_config"].pop("eos_token_id", None)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(InputError, match="no chat template"):
+        load_model(folder, device="cpu")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match=r"cannot be read|no tokenizer"):
+        load_model(folder, device="cpu")

@@ -225,13 +225,7 @@ def _explain(source: str, local: bool, error: Exception) -> str:
         return f"{source!r} is not a model that the hub knows or shows to you. Check the name, or use 'demo'."
     if "RevisionNotFoundError" in causes:
         return f"{source!r} has no such revision. Check revision=, or leave it out."
-    if not causes & {
-        "LocalEntryNotFoundError",
-        "OfflineModeIsEnabled",
-        "ConnectError",
-        "ConnectionError",
-        "ConnectTimeout",
-    }:
+    if not causes & _UNREACHABLE:
         return f"{source!r} cannot be loaded ({text[:200]}). Check the name and the free disk space, or use 'demo'."
     return (
         f"{source!r} is not on this machine and the hub cannot be reached. Download it where there is a network "
