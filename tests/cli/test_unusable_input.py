@@ -127,7 +127,7 @@ def test_the_largest_picture_is_a_matter_of_choice(call: Call, tmp_path: Path) -
         (["--layers", "first"], ["--layers 'first'", "such as '0,2'"]),
         (["--heads", "0,,1"], ["--heads '0,,1'", "such as '0,2'"]),
         (["--case", "99999"], ["no embedded case 99999", "0 to "]),
-        (["--case", "nonsense"], ["'nonsense'", "Known: "]),
+        (["--case", "nonsense"], ["'nonsense'", "from 0 to"]),
         (["--max-pixels", "many"], ["--max-pixels", "See `medgemma-visualizer analyze --help`"]),
         (["--max-new-tokens", "0"], ["--max-new-tokens", "See `medgemma-visualizer analyze --help`"]),
         (["--methd", "rise"], ["--methd", "--method", "See `medgemma-visualizer analyze --help`"]),

@@ -46,6 +46,19 @@ def test_layers_and_heads_can_be_chosen(reading: Any) -> None:
         explain_reading(reading, "cross_attention", heads=[9])
 
 
+def test_attention_sinks_can_be_emptied(reading: Any) -> None:
+    layers = list(range(reading.model.n_layers))
+    plain = explain_reading(reading, "cross_attention", layers=layers)
+    cut = explain_reading(reading, "cross_attention", layers=layers, sinks=1.5)
+    emptied = (cut.map == 0) & (plain.map > 0)
+    assert emptied.sum() == cut.extras["sinks"] > 0
+    np.testing.assert_allclose(cut.map[~emptied], plain.map[~emptied], atol=1e-7)
+    kept = explain_reading(reading, "cross_attention", layers=layers, sinks=1e9)
+    np.testing.assert_allclose(kept.map, plain.map, atol=1e-7)
+    with pytest.raises(InputError, match="above 1"):
+        explain_reading(reading, "cross_attention", sinks=1.0)
+
+
 def test_an_unknown_method_offers_the_closest(reading: Any) -> None:
     with pytest.raises(InputError, match="Did you mean 'cross_attention'"):
         explain_reading(reading, "cross_atention")

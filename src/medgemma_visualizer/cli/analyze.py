@@ -148,7 +148,7 @@ def _case(image: Path | None, question: str | None, target: str | None, number: 
 def _embedded(number: str | None) -> Case:
     """An embedded case by its number or id; the first where None."""
     from medgemma_visualizer.data.sources import demo_cases
-    from medgemma_visualizer.errors import InputError, unknown_name
+    from medgemma_visualizer.errors import InputError
 
     cases = demo_cases()
     if number is None or not number.strip():
@@ -159,5 +159,6 @@ def _embedded(number: str | None) -> Case:
         return cases[int(number)]
     by_id = {case.id: case for case in cases}
     if number not in by_id:
-        raise unknown_name("case", number, list(by_id)[:5])
+        choice = f"a number from 0 to {len(cases) - 1}, or an id such as {cases[0].id!r}"
+        raise InputError(f"There is no embedded case {number!r}. Give {choice}.")
     return by_id[number]

@@ -251,7 +251,7 @@ def print_analysis(analysis: Analysis, written: dict[str, Path], *, as_json: boo
         _line("Answer", f"{said.text}{probability}{right}"),
         *([_line("Notice", said.notice, "yellow")] if said.notice else []),
         _line("Model", f"{analysis.model['name']} on {analysis.model['device']}"),
-        _line("Map", f"{heatmap.method}{flag}, target: {heatmap.target.text}"),
+        _line("Map", f"{heatmap.method}{flag}, target ({heatmap.target.kind}): {heatmap.target.text}"),
         *(_line("Failed", f"{name}: {reason}", "yellow") for name, reason in heatmap.fallbacks.items()),
         _table(analysis) if heatmap.available else Text("No explanation is available.", style="yellow"),
         *(_line("Written", str(path)) for path in written.values()),

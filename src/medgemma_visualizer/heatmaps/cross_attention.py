@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from medgemma_visualizer.errors import InputError
+from medgemma_visualizer.errors import InputError, UnavailableError
 from medgemma_visualizer.heatmaps.methods import RawMap, method, on_grid
 from medgemma_visualizer.heatmaps.targets import Aim
 from medgemma_visualizer.models.reading import Reading
@@ -32,6 +32,7 @@ def cross_attention(
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
     reduce: Literal["mean", "max"] = "mean",
+    sinks: float | None = None,
 ) -> RawMap:
     """Attention at the target's rows (p − 1), averaged over rows and layers, joined over heads.
 
@@ -39,21 +40,40 @@ def cross_attention(
         layers: Decoder layers, negative counted from the end; the last one where None (the specification's choice).
         heads: Query heads; all where None.
         reduce: How heads are joined.
+        sinks: Empties the columns of attention sinks: image tokens that draw more than `sinks` times the median of all
+            image tokens from the question's own rows, whatever they say (Kang 2025). None keeps every column.
 
     Returns:
         A map ≥ 0 whose sum is the share of attention that these rows spend on the image, ≤ 1 for `mean`.
 
     Raises:
-        InputError: No such layer or head.
+        InputError: No such layer or head, or a factor for sinks that is not above 1.
     """
     model = reading.model
     chosen = indices("layer", layers, model.n_layers, default=(model.n_layers - 1,))
     selected = indices("head", heads, model.n_heads, default=tuple(range(model.n_heads)))
-    rows = attention_rows(model, reading.ids(aim.forced), reading.image_tokens, aim.rows, chosen)
+    asked = reading.prompt.question_positions if sinks is not None and reading.prompt.image_first else ()
+    wanted = (*aim.rows, *asked)
+    rows = attention_rows(model, reading.ids(aim.forced), reading.image_tokens, wanted, chosen)
     weights = rows.on_image[:, list(selected)]  # (layers, heads, rows, N)
     joined = weights.mean(axis=1) if reduce == "mean" else weights.max(axis=1)  # (layers, rows, N)
-    values = joined.mean(axis=(0, 1))
-    return RawMap(on_grid(reading, values), chosen, selected, {"share_on_image": float(np.sum(values))})
+    values = joined[:, : len(aim.rows)].mean(axis=(0, 1))
+    extras: dict[str, object] = {"share_on_image": float(np.sum(values))}
+    if sinks is not None:
+        drawn = _sinks(joined[:, len(aim.rows) :], sinks)
+        values = np.where(drawn, 0, values)
+        extras["sinks"] = int(drawn.sum())
+    return RawMap(on_grid(reading, values), chosen, selected, extras)
+
+
+def _sinks(attention: np.ndarray, factor: float) -> np.ndarray:
+    """Which image tokens draw attention without regard to the target: attention (layers, rows, N) -> bool (N,)."""
+    if not factor > 1:
+        raise InputError(f"sinks is {factor!r}; give a factor above 1, such as 5, or None.")
+    if attention.shape[1] == 0:
+        raise UnavailableError("Sinks are seen from the question's rows, which here come before the image.")
+    mean = attention.mean(axis=(0, 1))
+    return np.asarray(mean > factor * np.median(mean))
 
 
 def indices(kind: str, wanted: Sequence[int] | None, count: int, default: tuple[int, ...]) -> tuple[int, ...]:
