@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit
 
 from medgemma_visualizer.checks.curves import curve_metrics
 from medgemma_visualizer.checks.erasure import comprehensiveness, deletion_curve, insertion_curve, sufficiency
@@ -83,7 +84,12 @@ def test_a_linear_models_weights_have_no_infidelity_and_full_correlation():
     assert scores["infidelity:blur"].chance > 1e-5
 
 
-def test_random_maps_have_an_srg_of_zero_within_its_interval_and_rarely_win_over_200_cases():
+def all_or_nothing(left):
+    """A saturated answer that tips when half of the planted cells are gone."""
+    return expit(40 * (left[:, CAUSE].mean(axis=1) - 0.4))
+
+
+def test_random_maps_have_an_srg_of_zero_within_its_interval_over_200_cases():
     found = [measure(Toy(planted(CAUSE)), random_map(seed), seed=seed, **PIXEL_CONTROLS) for seed in range(200)]
     for imputer in ("blur", "mean"):
         low, high = bootstrap_interval([one.scores[f"srg:{imputer}"].value for one in found]).interval
@@ -92,6 +98,18 @@ def test_random_maps_have_an_srg_of_zero_within_its_interval_and_rarely_win_over
     assert words.startswith("not distinguishable from random")
     assert all(one.n == 200 for one in comparisons)
     assert sum(one.standing == "better" for one in found) <= 10  # 2.5 % of 200 are 5
+
+
+def test_a_random_map_of_a_saturated_answer_rarely_wins_and_mirrors_its_reverse_exactly():
+    """An order and its reverse are equally likely, so mirrored SRGs mean an expectation of exactly 0."""
+    wins = 0
+    for seed in range(200):
+        found = measure(Toy(all_or_nothing), random_map(seed), seed=seed, **PIXEL_CONTROLS)
+        wins += found.standing == "better"
+        srg = found.scores["srg:blur"].value
+        assert found.controls["srg:blur"]["inverse"] == pytest.approx(-srg, abs=1e-12)
+        assert found.controls["srg:blur"]["random"] == pytest.approx(0, abs=1e-12)
+    assert wins <= 10
 
 
 def test_many_good_maps_are_better_by_patient():

@@ -58,6 +58,12 @@ def test_the_interval_of_one_case_is_students_for_one_more_random_map():
     assert found.interval == pytest.approx((0.8 - half, 0.8 + half), abs=1e-6)
 
 
+def test_random_maps_that_all_score_alike_make_no_hairs_breadth_a_difference():
+    alike = [0.0] * 16
+    assert against_random(Score("srg", 0.003, "higher"), "blur", alike, least=0.01).standing == "none"
+    assert against_random(Score("srg", 0.25, "higher"), "blur", alike, least=0.01).standing == "better"
+
+
 def test_a_winner_needs_two_imputers_that_agree():
     assert standing_of([srg("blur", 0.4, 0.1), srg("mean", 0.3, 0.1)]) == "better"
     assert standing_of([srg("blur", 0.4, 0.1)]) == "none"

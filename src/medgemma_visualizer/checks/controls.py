@@ -86,7 +86,9 @@ class Comparison:
         return "better" if low > 0 else "worse" if high < 0 else "none"
 
 
-def against_random(score: Score, imputer: str, randoms: Sequence[float], mute: str = "") -> Comparison:
+def against_random(
+    score: Score, imputer: str, randoms: Sequence[float], mute: str = "", least: float = 0.0
+) -> Comparison:
     """One case: the interval comes from the spread of the random maps (Student's t, one degree of freedom an order).
 
     Args:
@@ -94,10 +96,13 @@ def against_random(score: Score, imputer: str, randoms: Sequence[float], mute: s
         imputer: What stood in for removed cells.
         randoms: The same number of each random order and its reverse.
         mute: As in `Comparison`.
+        least: Half the width that the interval has at least: random maps that all score alike on a saturated answer
+            would otherwise make any hair's breadth a difference.
     """
     chance = np.asarray(randoms, np.float64)
     quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, df=chance.size // 2))
     half = quantile * float(chance.std(ddof=1)) * float(np.sqrt(1 + 1 / chance.size))
+    half = max(half, least)
     difference = float(score.value or 0) - float(chance.mean())
     return Comparison(score.name, imputer, score.direction, difference, (difference - half, difference + half), 1, mute)
 

@@ -35,6 +35,8 @@ DIRECTIONS: Mapping[str, Direction] = {
     "faithfulness_correlation": "higher",
 }
 
+NOT_IN_UNITS_OF_F = ("infidelity", "faithfulness_correlation")
+
 #: Smallest change of a probability that tells maps apart: differences below it are those of a saturated answer.
 LEAST_EFFECT = 0.01
 
@@ -96,9 +98,11 @@ def _against(suite: Suite, name: str, key: str, value: float | None, randoms: li
     drawn = [number for one in randoms if (number := one[key]) is not None]
     if value is None or len(drawn) < len(randoms):
         return None
-    log = suite.memo.scorer.scale.log
-    silent = "" if log and key.endswith(log) else mute(suite.memo, name)  # nats do not saturate
-    return against_random(Score(key, value, _direction(suite, key)), name, drawn, silent)
+    scale = suite.memo.scorer.scale
+    nats = bool(scale.log) and key.endswith(scale.log)
+    silent = "" if nats else mute(suite.memo, name)  # nats do not saturate
+    least = LEAST_EFFECT if scale.is_probability and not nats and key not in NOT_IN_UNITS_OF_F else 0.0
+    return against_random(Score(key, value, _direction(suite, key)), name, drawn, silent, least)
 
 
 def _direction(suite: Suite, key: str) -> Direction:
