@@ -54,7 +54,7 @@ def talkative(reading: Reading) -> Reading:
 
 
 def all_tokens(reading: Reading) -> float:
-    """(answer of 64 tokens + a map for each) ÷ (the answer alone), picture encoded in both."""
+    """(answer of 64 tokens + a cross_attention map for each) ÷ (the answer alone), picture encoded in both."""
     long = talkative(reading)
 
     def answer() -> Any:
@@ -103,7 +103,7 @@ def measure() -> list[dict[str, Any]]:
     model, case = load_model("demo", device="cpu"), load_cases("demo")[0]
     reading = read(model, picture(case), case.question, options=case.options)
     rows = (
-        ("answer of 64 tokens with a map of each ÷ answer alone", all_tokens(reading), "≤ 1.5"),
+        ("64 tokens with cross_attention maps ÷ answer alone", all_tokens(reading), "≤ 1.5"),
         ("Grad-CAM ÷ plain forward (no parameter gradient)", gradcam(reading), "≤ 3"),
         ("occlusion, pixels ÷ image tokens, same probes", occlusion(reading), "≥ 3"),
         ("attention capture, MB a token", capture_bytes(reading), "≤ 1"),

@@ -17,8 +17,8 @@ import torch
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
-from medgemma_visualizer.errors import UnavailableError, unknown_name
-from medgemma_visualizer.heatmaps.probing import baseline_for
+from medgemma_visualizer.errors import unknown_name
+from medgemma_visualizer.heatmaps.probing import baseline_for, cell_pixels
 from medgemma_visualizer.models.reading import Reading
 from medgemma_visualizer.scores.body import body_mask
 
@@ -37,13 +37,9 @@ def whole_cells(masks: np.ndarray, height: int, width: int) -> np.ndarray:
     Raises:
         UnavailableError: The picture does not divide into whole cells.
     """
-    rows, cols = masks.shape[1:]
-    if height % rows or width % cols:
-        raise UnavailableError(
-            f"The model's picture of {height} × {width} pixels does not divide into {rows} × {cols} whole cells; "
-            "use space='tokens' with the imputer blur, mean or gray."
-        )
-    return masks.repeat(height // rows, 1).repeat(width // cols, 2)
+    instead = "space='tokens' with the imputer blur, mean or gray"
+    high, wide = cell_pixels((height, width), masks.shape[1:], instead)
+    return masks.repeat(high, 1).repeat(wide, 2)
 
 
 def mean_inside_body(reading: Reading) -> torch.Tensor:

@@ -56,7 +56,7 @@ def cross_attention(
     wanted = (*aim.rows, *asked)
     rows = attention_rows(model, reading.ids(aim.forced), reading.image_tokens, wanted, chosen)
     weights = rows.on_image[:, list(selected)]  # (layers, heads, rows, N)
-    joined = weights.mean(axis=1) if reduce == "mean" else weights.max(axis=1)  # (layers, rows, N)
+    joined = join_heads(weights, reduce)  # (layers, rows, N)
     values = joined[:, : len(aim.rows)].mean(axis=(0, 1))
     extras: dict[str, object] = {"share_on_image": float(np.sum(values))}
     if sinks is not None:
@@ -64,6 +64,11 @@ def cross_attention(
         values = np.where(drawn, 0, values)
         extras["sinks"] = int(drawn.sum())
     return RawMap(on_grid(reading, values), chosen, selected, extras)
+
+
+def join_heads(weights: np.ndarray, reduce: Literal["mean", "max"]) -> np.ndarray:
+    """(layers, heads, rows, N) -> (layers, rows, N)."""
+    return np.asarray(weights.mean(axis=1) if reduce == "mean" else weights.max(axis=1))
 
 
 def _sinks(attention: np.ndarray, factor: float) -> np.ndarray:

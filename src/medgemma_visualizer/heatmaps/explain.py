@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from medgemma_visualizer.heatmaps.targets import Aim, ScoreFunction, resolve
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.reading import Reading, read
 from medgemma_visualizer.progress import track
-from medgemma_visualizer.records import Case, Heatmap
+from medgemma_visualizer.records import Case, Heatmap, Target
 from medgemma_visualizer.settings import METHOD_PRIORITY
 
 #: What "auto" tries, in order.
@@ -67,7 +67,12 @@ def get_attention_with_fallback(reading: Reading, aim: Aim, **options: Any) -> H
             return _heatmap(reading, aim, name, "auto", failures, options)
         except VisualizerError as error:
             failures[name] = str(error)
-    return Heatmap(None, "uniform", "auto", aim.target, fallbacks=failures, model=reading.model.name)
+    return unavailable(reading, "auto", aim.target, failures)
+
+
+def unavailable(reading: Reading, requested: str, target: Target, reasons: Mapping[str, str]) -> Heatmap:
+    """ "No explanation available", with the reason of every method that failed; it has no grid and is never scored."""
+    return Heatmap(None, "uniform", requested, target, fallbacks=reasons, model=reading.model.name)
 
 
 def explain_all(
@@ -91,9 +96,7 @@ def explain_all(
         except InputError:
             raise
         except VisualizerError as error:
-            found[name] = Heatmap(
-                None, "uniform", name, aim.target, fallbacks={name: str(error)}, model=reading.model.name
-            )
+            found[name] = unavailable(reading, name, aim.target, {name: str(error)})
     return found
 
 

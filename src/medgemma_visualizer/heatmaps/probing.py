@@ -8,7 +8,7 @@ it does. Knows masks, baselines and batches; knows nothing about what a score is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import cv2
@@ -219,13 +219,28 @@ def _weights(reading: Reading, masks: np.ndarray, space: Space, like: torch.Tens
     share = torch.from_numpy(masks.astype(np.float32)).to(like)  # (B, rows, cols)
     if space == "tokens":
         return share.flatten(1)[..., None]
-    (height, width), (rows, cols) = like.shape[-2:], reading.model.grid
+    high, wide = cell_pixels(like.shape[-2:], reading.model.grid)
+    return share.repeat_interleave(high, 1).repeat_interleave(wide, 2)[:, None]
+
+
+def cell_pixels(picture: Sequence[int], grid: Sequence[int], instead: str = "space='tokens'") -> tuple[int, int]:
+    """Pixels (down, across) of one cell of a picture.
+
+    Args:
+        picture: (height, width).
+        grid: (rows, cols).
+        instead: What the message offers where there are no whole cells.
+
+    Raises:
+        UnavailableError: The picture does not divide into whole cells.
+    """
+    (height, width), (rows, cols) = picture, grid
     if height % rows or width % cols:
         raise UnavailableError(
             f"The model's picture of {height} × {width} pixels does not divide into {rows} × {cols} whole cells; "
-            "use space='tokens'."
+            f"use {instead}."
         )
-    return share.repeat_interleave(height // rows, 1).repeat_interleave(width // cols, 2)[:, None]
+    return height // rows, width // cols
 
 
 def windows(grid: tuple[int, int], size: int, stride: int) -> np.ndarray:

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from medgemma_visualizer.errors import InputError, VisualizerError
-from medgemma_visualizer.heatmaps.cross_attention import indices
-from medgemma_visualizer.heatmaps.explain import explain_reading
+from medgemma_visualizer.heatmaps.cross_attention import indices, join_heads
+from medgemma_visualizer.heatmaps.explain import explain_reading, unavailable
 from medgemma_visualizer.heatmaps.methods import METHODS, on_grid
 from medgemma_visualizer.heatmaps.probing import Baseline, masked_logits
 from medgemma_visualizer.heatmaps.targets import Aim
@@ -64,7 +64,7 @@ def _target(reading: Reading, n: int) -> Target:
 
 
 def _unavailable(reading: Reading, method: str, n: int, reason: str) -> Heatmap:
-    return Heatmap(None, "uniform", method, _target(reading, n), fallbacks={method: reason}, model=reading.model.name)
+    return unavailable(reading, method, _target(reading, n), {method: reason})
 
 
 def _attention_maps(
@@ -82,7 +82,7 @@ def _attention_maps(
     rows = range(len(reading.prompt.ids) - 1, len(reading.prompt.ids) - 1 + len(forced))
     traced = attention_rows(model, reading.ids(forced[:-1]), reading.image_tokens, rows, chosen)
     weights = traced.on_image[:, list(selected)]  # (layers, heads, rows, N)
-    values = (weights.mean(axis=1) if reduce == "mean" else weights.max(axis=1)).mean(axis=0)  # (rows, N)
+    values = join_heads(weights, reduce).mean(axis=0)  # (rows, N)
     seconds = (time.perf_counter() - start) / len(forced)
     return [_attention_map(reading, n, v, chosen, selected, seconds) for n, v in enumerate(values)]
 
