@@ -45,6 +45,9 @@ QUALITY_THRESHOLDS: dict[str, dict[str, float]] = {
     "answer_consistency": {"good": 0.8, "acceptable": 0.8},
 }
 
+#: What stands in for removed cells where nobody chose: each flatters other maps, so two must agree on a winner.
+DEFAULT_IMPUTERS = ("blur", "mean")
+
 #: What `analyze` asks where nobody chose: on the embedded cases it points at the finding far more often than the
 #: specification's default and costs one forward and one backward pass (docs/performance.md). Other models may differ.
 RECOMMENDED_METHOD = "relevance"

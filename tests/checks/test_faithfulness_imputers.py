@@ -93,6 +93,18 @@ def test_interpolation_hides_what_was_there_and_a_wholly_removed_picture_is_the_
     assert empty.numpy() == pytest.approx(mean_inside_body(reading).ravel().numpy(), abs=1e-3)
 
 
+@pytest.mark.parametrize("share", [0.2, 0.8])
+def test_a_fill_solved_on_a_smaller_picture_differs_from_the_exact_one_by_no_more_than_twice_the_noise(reading, share):
+    some = np.random.default_rng(0).random((1, *reading.model.grid)) < share
+    pixels = reading.pixel_values[0].double().numpy()
+    gone = whole_cells(some, *pixels.shape[-2:])[0]
+    exact = interpolated(pixels, gone, neighbour_system(*pixels.shape[-2:]), np.zeros((3, 1)))
+    fill = imputer(reading, "noisy_linear")(some)[0].numpy()
+    differences = (fill - exact)[:, gone]
+    assert np.sqrt((differences**2 - NOISE**2).mean()) < 2 * NOISE
+    assert exact[:, gone].std() > 20 * NOISE
+
+
 def test_in_token_space_removed_cells_take_the_tokens_of_the_imputed_picture(reading, mask):
     scorer = ModelScorer(reading, resolve(reading), ("gray",), "tokens")
     with torch.no_grad():

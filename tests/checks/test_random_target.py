@@ -78,6 +78,13 @@ def test_the_other_question_is_about_another_finding_and_never_the_same(reading)
         )
 
 
+def test_a_target_that_only_the_asked_question_has_leaves_the_other_question_uncompared(reading):
+    found = random_target(reading, "gradient_norm", target="word:effusion")
+    assert found.opposite[1] == pytest.approx(1)
+    assert (found.other, found.text_independent) == (None, None)
+    assert "'effusion' is not in the question" in found.scores["text_dependence"].reason
+
+
 def test_an_opposite_without_a_map_is_told_and_scored_by_nothing(reading, monkeypatch):
     calls = iter(range(10))
 

@@ -17,7 +17,7 @@ from medgemma_visualizer.checks.randomisation import (
     shifted_correlations,
     similarities,
 )
-from medgemma_visualizer.checks.weights import blocks_of
+from medgemma_visualizer.checks.weights import blocks_of, last_of_each_part
 from medgemma_visualizer.data.photo import picture
 from medgemma_visualizer.errors import InputError, UnavailableError
 from medgemma_visualizer.heatmaps.explain import explain_aim
@@ -96,6 +96,21 @@ def test_a_cascade_is_the_same_as_redrawing_by_hand(larger_reading):
         values = explain_aim(fresh, aim_of(aim, fresh), "token_gradient").signed
         assert np.allclose(found.maps[0, step], values, rtol=1e-4, atol=1e-7 * np.abs(values).max())
         assert found.similarities[0, step, 0] == pytest.approx(spearmanr(original.ravel(), values.ravel())[0], abs=1e-3)
+
+
+def test_looking_only_where_a_part_ends_tells_the_same_of_the_end(larger_reading):
+    aim = resolve(larger_reading, "contrast")
+    names = last_of_each_part(larger_reading.model)
+    assert names[-2:] == ("projector", blocks_of(larger_reading.model)[-1].name)
+    every = randomisation(larger_reading, aim, "token_gradient", seeds=5)
+    some = randomisation(larger_reading, aim, "token_gradient", seeds=5, after=names)
+    assert some.blocks == names
+    assert np.array_equal(some.maps, every.maps[:, [every.blocks.index(name) for name in names]])
+    assert (some.scores, some.verdict) == (every.scores, every.verdict)
+    assert randomisation(larger_reading, aim, "token_gradient", after=names[:1]).verdict == "undecided"
+    for nonsense, words in ((("text.99",), "Unknown block"), ((), "No block was named")):
+        with pytest.raises(InputError, match=words):
+            randomisation(larger_reading, aim, "token_gradient", after=nonsense)
 
 
 def aim_of(aim: Any, fresh: Any) -> Any:

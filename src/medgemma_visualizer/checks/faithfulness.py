@@ -39,6 +39,7 @@ from medgemma_visualizer.heatmaps.targets import Aim
 from medgemma_visualizer.models.reading import Reading
 from medgemma_visualizer.records import Score, Scores
 from medgemma_visualizer.scores.maps import is_constant
+from medgemma_visualizer.settings import DEFAULT_IMPUTERS
 
 #: Shares at which controls are asked, in percent; between these their curves are taken as straight. Pictures are dear,
 #: so controls get few there. Comparisons read the map's curves at the same shares, and straight between, too.
@@ -92,7 +93,7 @@ def faithfulness(
     aim: Aim,
     grid: np.ndarray,
     *,
-    imputers: Sequence[str] = ("blur", "mean"),
+    imputers: Sequence[str] = DEFAULT_IMPUTERS,
     space: Space = "pixels",
     steps: int = 16,
     controls: int = 8,
@@ -147,7 +148,7 @@ def measure(
     scorer: Scorer,
     grid: np.ndarray,
     *,
-    imputers: Sequence[str] = ("blur", "mean"),
+    imputers: Sequence[str] = DEFAULT_IMPUTERS,
     steps: int = 16,
     controls: int = 8,
     seed: int = 0,

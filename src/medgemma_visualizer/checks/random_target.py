@@ -6,7 +6,7 @@ the text is measured here, never taken from its label.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -103,7 +103,7 @@ def random_target(
 
     Args:
         method: A name of `METHODS`; "auto" is the method that "auto" chooses for the question as asked.
-        target: As in `targets.resolve`; it must exist for both questions.
+        target: As in `targets.resolve`; where the other question lacks it, such as a word, the two are not compared.
         other_question: Asked about the same picture; where None, about a finding that the question does not name.
         **options: Passed to the method.
 
@@ -122,9 +122,9 @@ def random_target(
     original = explain_aim(reading, aim, method, **options)
     signed_map(original)  # an unavailable map is the caller's to hear about
     other = _asked(reading, instead)
-    pairs = {OPPOSITE: (reading, flipped(aim)), OTHER: (other, _towards_the_same(aim, resolve(other, target)))}
-    maps, reasons = _maps(pairs, original.method, options)
-    compared = {name: _compared(signed_map(original), maps.get(name), reading.model.dtype) for name in pairs}
+    aims = {OPPOSITE: lambda: (reading, flipped(aim)), OTHER: lambda: (other, _resolved(other, target, aim))}
+    maps, reasons = _maps(aims, original.method, options)
+    compared = {name: _compared(signed_map(original), maps.get(name), reading.model.dtype) for name in aims}
     return RandomTarget(
         method=original.method,
         question=asked,
@@ -138,13 +138,26 @@ def random_target(
     )
 
 
+def _resolved(other: Reading, target: str | ScoreFunction | None, aim: Aim) -> Aim:
+    """The target in the other question, whose words need not be those of the first.
+
+    Raises:
+        UnavailableError: The target is not there.
+    """
+    try:
+        return _towards_the_same(aim, resolve(other, target))
+    except InputError as error:
+        raise UnavailableError(f"the target belongs to the question as asked ({error})") from error
+
+
 def _maps(
-    pairs: Mapping[str, tuple[Reading, Aim]], method: str, options: Mapping[str, Any]
+    aims: Mapping[str, Callable[[], tuple[Reading, Aim]]], method: str, options: Mapping[str, Any]
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Name -> map, and name -> why there is none."""
     maps, reasons = {}, {}
-    for name, (reading, aim) in pairs.items():
+    for name, wanted in aims.items():
         try:
+            reading, aim = wanted()
             maps[name] = signed_map(explain_aim(reading, aim, method, **options))
         except UnavailableError as error:
             reasons[name] = f"no map to compare with: {error}"

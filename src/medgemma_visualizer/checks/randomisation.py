@@ -18,7 +18,7 @@ from PIL import Image
 from scipy.stats import rankdata
 
 from medgemma_visualizer.checks.weights import Block, blocks_of, chosen_blocks, lent
-from medgemma_visualizer.errors import InputError, UnavailableError
+from medgemma_visualizer.errors import InputError, UnavailableError, unknown_name
 from medgemma_visualizer.heatmaps.explain import explain_aim
 from medgemma_visualizer.heatmaps.targets import Aim, resolve, score_tokens
 from medgemma_visualizer.models.adapter import Model
@@ -50,7 +50,7 @@ class Randomisation:
     Attributes:
         method: The method, by name.
         order: "cascading": a block and all above it are random; "independent": that block alone is.
-        blocks: Names, from the output down.
+        blocks: Names, from the output down, of those after which a map was asked.
         original: float32 (rows, cols), the map of the trained model, with both signs where the method has them.
         maps: float32 (seeds, blocks, rows, cols), the same under random weights; NaN where there was none.
         similarities: float64 (seeds, blocks, 3) in the order of SIMILARITIES, each in [-1, 1]: 1 is the original map,
@@ -166,6 +166,7 @@ def randomisation(
     order: Order = "cascading",
     seeds: int = 5,
     blocks: Sequence[str] | None = None,
+    after: Sequence[str] | None = None,
     **options: Any,
 ) -> Randomisation:
     """Explains the same target again and again while blocks of the model are drawn anew.
@@ -180,6 +181,8 @@ def randomisation(
             the rest as trained: the specification's test).
         seeds: How many times everything is drawn; a verdict needs 5.
         blocks: Names of `weights.blocks_of`; all where None.
+        after: Of these, the blocks after which a map is asked (`weights.last_of_each_part` is enough for the verdict);
+            every one where None.
         **options: Passed to the method.
 
     Returns:
@@ -194,6 +197,7 @@ def randomisation(
     if order not in PREFIX or seeds < 1:
         raise InputError(f"order={order!r} with {seeds} seeds: use one of {', '.join(PREFIX)}, and 1 seed or more.")
     chosen = chosen_blocks(reading.model, blocks)
+    looked_at = _looked_at(chosen, after)
     original = explain_aim(reading, aim, method, **options)
     if is_constant(signed_map(original)):
         raise UnavailableError(f"The trained model's own map explains nothing to compare with: {CONSTANT}.")
@@ -204,8 +208,25 @@ def randomisation(
             if order == "independent" or block is chosen[0]:
                 loan.restore()
             loan.redraw(block, seed)
-            results.add(seed, block, any(b.makes_tokens for b in loan.changed.values()))
-    return results.finished(order, tuple(block.name for block in chosen), len(chosen) == len(blocks_of(reading.model)))
+            if block.name in looked_at:
+                results.add(seed, block, any(b.makes_tokens for b in loan.changed.values()))
+    every = len(chosen) == len(blocks_of(reading.model)) and looked_at[-1] == chosen[-1].name
+    return results.finished(order, looked_at, every)
+
+
+def _looked_at(chosen: Sequence[Block], after: Sequence[str] | None) -> tuple[str, ...]:
+    """Names of the blocks after which a map is asked, in order.
+
+    Raises:
+        InputError: None of them, or one that is not drawn anew.
+    """
+    known = [block.name for block in chosen]
+    for name in after or ():
+        if name not in known:
+            raise unknown_name("block", name, known)
+    if after is not None and not after:
+        raise InputError("No block was named in `after`; name at least one, or leave it out for all.")
+    return tuple(name for name in known if after is None or name in after)
 
 
 class _Results:

@@ -90,6 +90,11 @@ def chosen_blocks(model: Model, names: Sequence[str] | None) -> tuple[Block, ...
     return tuple(block for block in blocks if names is None or block.name in names)
 
 
+def last_of_each_part(model: Model) -> tuple[str, ...]:
+    """Names of the blocks with which head, text model, projector and vision tower have all been drawn anew."""
+    return tuple({block.name.partition(".")[0]: block.name for block in blocks_of(model)}.values())
+
+
 def _parts(
     whole: nn.Module, layers: Any, left_out: nn.Module | None = None
 ) -> Iterator[tuple[str, tuple[nn.Module, ...]]]:
