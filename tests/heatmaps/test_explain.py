@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import torch
 
 import medgemma_visualizer as mv
 from medgemma_visualizer.errors import InputError, UnavailableError
-from medgemma_visualizer.heatmaps import METHODS, explain_reading
+from medgemma_visualizer.heatmaps import METHODS, explain_all, explain_reading
 from medgemma_visualizer.heatmaps import explain as explain_function
 from medgemma_visualizer.heatmaps.methods import Method, RawMap
+from medgemma_visualizer.heatmaps.probing import windows
 from medgemma_visualizer.models.trace import attention_kind
 from medgemma_visualizer.records import Heatmap
 from medgemma_visualizer.settings import METHOD_PRIORITY
@@ -100,6 +102,54 @@ def test_auto_records_every_failure_and_names_the_method_used(reading: Any, monk
     assert heatmap.method == "cross_attention"
     assert heatmap.requested == "auto"
     assert "in every cell" in heatmap.fallbacks["planted"]
+
+
+def test_auto_never_takes_a_slip_of_the_pen_for_a_failure(reading: Any) -> None:
+    with pytest.raises(InputError, match="does not take these options: colour"):
+        explain_reading(reading, "auto", colour=1)
+    with pytest.raises(InputError, match="no vision layer 99"):
+        explain_reading(reading, "auto", layer=99)
+    with pytest.raises(InputError, match="one number for each"):
+        explain_reading(reading, "auto", lambda logits: logits.sum())
+
+
+def test_auto_gives_each_method_the_options_that_it_takes(reading: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = import_module("medgemma_visualizer.heatmaps.explain")
+    monkeypatch.setattr(module, "AUTO", ("hires_cam", "cross_attention"))
+    heatmap = explain_reading(reading, "auto", layers=[0], layer=5)  # the last vision layer, where HiResCAM vanishes
+    assert (heatmap.method, heatmap.layers) == ("cross_attention", (0,))
+    assert "normalisation follows" in heatmap.fallbacks["hires_cam"]
+
+
+def test_one_method_that_does_not_fit_leaves_the_others_on_the_sheet(reading: Any) -> None:
+    entry = replace(METHODS["occlusion"], compute=lambda reading, aim, *, window=99: windows(reading.model.grid, 99, 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(METHODS._entries, "occlusion", entry)
+        found = explain_all(reading, None, ["occlusion", "token_gradient"])
+        assert "does not fit the grid" in found["occlusion"].fallbacks["occlusion"]
+        assert found["token_gradient"].available
+        with pytest.raises(InputError, match="does not fit the grid"):
+            explain_all(reading, None, ["occlusion", "token_gradient"], window=98)
+
+
+def test_the_sheets_options_reach_the_methods_that_take_them(reading: Any) -> None:
+    found = explain_all(reading, None, ["cross_attention", "token_gradient"], layers=[0, 1], heads=[2])
+    assert (found["cross_attention"].layers, found["cross_attention"].heads) == ((0, 1), (2,))
+    with pytest.raises(InputError, match="does not take these options: colour"):
+        explain_all(reading, None, ["cross_attention", "token_gradient", "smoothgrad"], colour=1)
+
+
+@pytest.mark.parametrize(
+    "options", [{"reduce": "median"}, {"layers": 1}, {"layers": []}, {"heads": "0,1"}, {"sinks": "x"}]
+)
+def test_an_option_that_is_none_is_refused_with_what_there_is(reading: Any, options: Any) -> None:
+    with pytest.raises(InputError, match=r"Known: max, mean|a list of whole numbers|above 1"):
+        explain_reading(reading, "cross_attention", **options)
+
+
+def test_smoothgrad_refuses_options_that_its_base_does_not_take(reading: Any) -> None:
+    with pytest.raises(InputError, match="'token_gradient' does not take these options: colour"):
+        explain_reading(reading, "smoothgrad", colour=1)
 
 
 def test_where_every_method_fails_there_is_no_map_but_the_reasons(

@@ -11,7 +11,7 @@ from medgemma_visualizer.data.photo import picture
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.heatmaps.targets import find_target_tokens_with_offsets, flipped, resolve, score_tokens
 from medgemma_visualizer.models.answer import yes_no
-from medgemma_visualizer.models.forward import logits_at
+from medgemma_visualizer.models.forward import Generated, logits_at
 from medgemma_visualizer.models.reading import read
 
 
@@ -128,6 +128,31 @@ def test_every_occurrence_of_a_word_can_be_reached(demo: Any, cases: Any) -> Non
         resolve(reading, "word:left#3")
 
 
+def test_all_occurrences_of_a_word_can_be_read_together(demo: Any, cases: Any) -> None:
+    reading = _read(demo, cases, "Is the left lung clear, or is the left side white?")
+    first, second, both = (set(resolve(reading, f"word:left#{n}").rows) for n in ("1", "2", "all"))
+    assert both == first | second
+
+
+def test_every_occurrence_of_a_phrase_in_the_answer_can_be_reached(demo: Any, cases: Any) -> None:
+    reading = _read(demo, cases, "What does this radiograph show?")
+    said = demo.tokenizer("No effusion, no pneumothorax.", add_special_tokens=False)["input_ids"]
+    first_logits = reading.generated.first_logits
+    reading.__dict__["generated"] = Generated(tuple(said), (0.0,) * len(said), True, first_logits)
+    words = [token.text.strip().casefold() for token in reading.answer.tokens]
+    one, two = (token.position - 1 for token, w in zip(reading.answer.tokens, words, strict=True) if w == "no")
+    assert resolve(reading, "no").rows == resolve(reading, "no#1").rows == (one,)
+    assert resolve(reading, "no#2").rows == (two,)
+    assert resolve(reading, "no#all").rows == (one, two)
+    with pytest.raises(InputError, match="occurs 2 times in the answer"):
+        resolve(reading, "no#3")
+
+
+def test_an_occurrence_of_a_phrase_that_was_not_said_is_refused(report: Any) -> None:
+    with pytest.raises(InputError, match=r"'fracture' is not in the answer .*Leave #2 out"):
+        resolve(report, "fracture#2")
+
+
 @pytest.mark.parametrize("number", ["0", "3", "²"])
 def test_an_occurrence_that_is_not_there_is_never_taken_for_the_first(reading: Any, number: str) -> None:
     with pytest.raises(InputError, match=r"counted from 1|is not in the question"):
@@ -188,6 +213,12 @@ def test_a_function_of_logits_is_a_target(reading: Any) -> None:
     assert aim.target.text == "first_logit"
     with torch.no_grad():
         assert score_tokens(reading, aim, reading.image_tokens).shape == (1,)
+
+
+@pytest.mark.parametrize("function", [lambda z: z.sum(), lambda z: 3.0, lambda z: z[:, 5, 7], lambda: 0])
+def test_a_function_that_is_no_score_of_each_picture_is_refused_at_once(reading: Any, function: Any) -> None:
+    with pytest.raises(InputError, match=r"must give one number for each of 2 images|fails on logits .* of \(2, 1"):
+        resolve(reading, function)
 
 
 def test_a_flipped_target_has_the_opposite_score(reading: Any) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from medgemma_visualizer.errors import InputError
+from medgemma_visualizer.errors import InputError, UnavailableError
 from medgemma_visualizer.heatmaps import explain_reading
-from medgemma_visualizer.heatmaps import tokens as module
 from medgemma_visualizer.heatmaps.targets import resolve, score_tokens
 from medgemma_visualizer.heatmaps.tokens import token_maps, words_for_cell
 from medgemma_visualizer.models.trace import attention_rows
@@ -28,12 +29,52 @@ def test_each_map_is_the_one_that_the_token_gets_alone(tiny_reading: Any, option
         assert (heatmap.target, heatmap.layers, heatmap.heads) == (alone.target, alone.layers, alone.heads)
 
 
-def test_one_pass_serves_all_tokens(small_reading: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def passes_of(reading: Any, work: Callable[[], Any]) -> int:
+    """How many forward passes of the decoder some work takes, beyond answering."""
+    assert len(reading.generated.ids) > 1
+    assert reading.image_tokens.shape[0] == 1
     passes: list[int] = []
-    monkeypatch.setattr(module, "attention_rows", lambda *a, **k: (passes.append(1), attention_rows(*a, **k))[1])
-    assert len(small_reading.generated.ids) > 1
-    token_maps(small_reading)
-    assert len(passes) == 1
+    handle = reading.model.text.register_forward_hook(lambda *_: passes.append(1))
+    try:
+        work()
+    finally:
+        handle.remove()
+    return len(passes)
+
+
+SHARED = ("gradcam_multi_token", "gradcam_single", "gradient_norm", "hires_cam", "relevance", "token_gradient")
+
+
+@pytest.mark.parametrize("method", ["cross_attention", *SHARED])
+def test_one_forward_pass_serves_all_tokens(small_reading: Any, method: str) -> None:
+    assert passes_of(small_reading, lambda: token_maps(small_reading, method)) == 1
+
+
+@pytest.mark.parametrize("method", SHARED)
+def test_a_map_from_the_shared_pass_is_the_one_that_the_token_gets_alone(tiny_reading: Any, method: str) -> None:
+    for n, heatmap in enumerate(token_maps(tiny_reading, method)):
+        if not heatmap.available:
+            with pytest.raises(UnavailableError, match=re.escape(heatmap.fallbacks[method])):
+                explain_reading(tiny_reading, method, f"token:{n}")
+            continue
+        alone = explain_reading(tiny_reading, method, f"token:{n}")
+        np.testing.assert_allclose(heatmap.map, alone.map, atol=1e-5 * alone.map.max())
+        assert (heatmap.target, heatmap.layers) == (alone.target, alone.layers)
+
+
+def test_a_vision_layer_still_takes_its_own_pass(small_reading: Any) -> None:
+    token_maps(small_reading, "gradient_norm")  # whatever was shared is forgotten afterwards
+    maps = token_maps(small_reading, "hires_cam", layer=0)
+    alone = explain_reading(small_reading, "hires_cam", "token:1", layer=0)
+    np.testing.assert_allclose(maps[1].map, alone.map, atol=1e-6)
+
+
+@pytest.mark.parametrize("sinks", [None, 1.5])
+def test_sinks_are_emptied_in_every_tokens_map(small_reading: Any, sinks: float | None) -> None:
+    for n, heatmap in enumerate(token_maps(small_reading, sinks=sinks, layers=[0, 1])):
+        alone = explain_reading(small_reading, "cross_attention", f"token:{n}", sinks=sinks, layers=[0, 1])
+        np.testing.assert_allclose(heatmap.map, alone.map, atol=1e-6)
+        assert heatmap.extras.keys() == alone.extras.keys()
 
 
 def test_other_methods_explain_each_token_in_turn(small_reading: Any) -> None:
@@ -56,6 +97,10 @@ def test_an_unknown_method_or_option_is_refused(small_reading: Any) -> None:
         token_maps(small_reading, "oclusion")
     with pytest.raises(InputError, match="no layer 9"):
         token_maps(small_reading, layers=[9])
+    with pytest.raises(InputError, match="does not take these options: colour"):
+        token_maps(small_reading, colour=1)
+    with pytest.raises(InputError, match="reduction of heads 'median'"):
+        token_maps(small_reading, reduce="median")
 
 
 def test_the_effect_on_a_word_is_its_loss_of_log_probability(small_reading: Any) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from medgemma_visualizer.data.photo import picture
 from medgemma_visualizer.errors import InputError, UnavailableError, VisualizerError
-from medgemma_visualizer.heatmaps.methods import METHODS, Method, RawMap
+from medgemma_visualizer.heatmaps.methods import METHODS, Method, RawMap, options_for, refuse_unknown_options
 from medgemma_visualizer.heatmaps.targets import Aim, ScoreFunction, resolve
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.reading import Reading, read
@@ -58,13 +58,22 @@ def explain_aim(reading: Reading, aim: Aim, method: str = "auto", **options: Any
 
 
 def get_attention_with_fallback(reading: Reading, aim: Aim, **options: Any) -> Heatmap:
-    """The first method of METHOD_PRIORITY that gives a valid map, with every failure before it and its reason."""
+    """The first method of METHOD_PRIORITY that gives a valid map, with every failure before it and its reason.
+
+    Args:
+        **options: Each method gets those that it takes.
+
+    Raises:
+        InputError: An option that no method takes, or a value that one of them refuses: a slip of the pen is no reason
+            to ask another method.
+    """
+    refuse_unknown_options(AUTO, options)
     failures: dict[str, str] = {}
     for name in AUTO:
-        if name not in METHODS:
-            continue
         try:
-            return _heatmap(reading, aim, name, "auto", failures, options)
+            return _heatmap(reading, aim, name, "auto", failures, options_for(name, options))
+        except InputError:
+            raise
         except VisualizerError as error:
             failures[name] = str(error)
     return unavailable(reading, "auto", aim.target, failures)
@@ -76,55 +85,83 @@ def unavailable(reading: Reading, requested: str, target: Target, reasons: Mappi
 
 
 def explain_all(
-    reading: Reading, target: str | ScoreFunction | None = None, methods: Sequence[str] | None = None
+    reading: Reading,
+    target: str | ScoreFunction | None = None,
+    methods: Sequence[str] | None = None,
+    **options: Any,
 ) -> dict[str, Heatmap]:
     """One heatmap for each method, in the table's order; where one cannot explain, its heatmap carries the reason.
 
     Args:
         target: As in `targets.resolve`.
         methods: Names of `METHODS`; all where None.
+        **options: Each method gets those that it takes (layers, heads, space, …).
 
     Raises:
-        InputError: Unknown method, or a target that is not there.
+        InputError: Unknown method; an option that none takes or a value that one refuses; a target that is not there.
     """
     aim = resolve(reading, target)
     names = list(METHODS) if methods is None else [name for name in methods if METHODS[name]]
-    found = {}
-    for name in track(names, total=len(names), what="methods"):
-        try:
-            found[name] = _heatmap(reading, aim, name, name, {}, {})
-        except InputError:
+    refuse_unknown_options(names, options)
+    steps = track(names, total=len(names), what="methods")
+    return {name: explain_or_say_why(reading, aim, name, options_for(name, options)) for name in steps}
+
+
+def explain_or_say_why(reading: Reading, aim: Aim, name: str, options: Mapping[str, Any]) -> Heatmap:
+    """The method's heatmap, or one that is not available and carries the reason.
+
+    Raises:
+        InputError: The method refuses the options that were given; without options its refusal is a reason as any
+            other, such as a window that does not fit a small model's grid.
+    """
+    try:
+        return explain_aim(reading, aim, name, **options)
+    except InputError as error:
+        if options:
             raise
-        except VisualizerError as error:
-            found[name] = unavailable(reading, name, aim.target, {name: str(error)})
-    return found
+        return unavailable(reading, name, aim.target, {name: str(error)})
+    except VisualizerError as error:
+        return unavailable(reading, name, aim.target, {name: str(error)})
 
 
 def _heatmap(
-    reading: Reading, aim: Aim, name: str, requested: str, failures: dict[str, str], options: dict[str, Any]
+    reading: Reading, aim: Aim, name: str, requested: str, failures: Mapping[str, str], options: Mapping[str, Any]
 ) -> Heatmap:
-    entry = METHODS[name]
+    refuse_unknown_options([name], options)
     start = time.perf_counter()
-    try:
-        raw = entry.compute(reading, aim, **options)
-    except TypeError as error:
-        if "unexpected keyword" not in str(error):
-            raise
-        raise InputError(f"Method {name!r} does not take these options: {', '.join(options)}.") from error
+    raw = METHODS[name].compute(reading, aim, **options)
+    return finished(reading, aim.target, name, raw, time.perf_counter() - start, requested, failures)
+
+
+def finished(
+    reading: Reading,
+    target: Target,
+    name: str,
+    raw: RawMap,
+    seconds: float,
+    requested: str = "",
+    failures: Mapping[str, str] | None = None,
+) -> Heatmap:
+    """What a method computed, checked and labelled.
+
+    Raises:
+        UnavailableError: It explains nothing, and the message says why.
+    """
+    entry = METHODS[name]
     values = _validated(raw, entry, name, reading.model.grid)
     return Heatmap(
         grid=np.maximum(values, 0),
         signed=values if entry.signed else None,
         method=name,
-        requested=requested,
-        fallbacks=dict(failures),
-        target=aim.target,
+        requested=requested or name,
+        fallbacks=dict(failures or {}),
+        target=target,
         layers=raw.layers,
         heads=raw.heads,
         text_independent=not entry.text_dependent,
         model=reading.model.name,
         versions=reading.model.versions,
-        seconds=time.perf_counter() - start,
+        seconds=seconds,
         extras=raw.extras,
     )
 

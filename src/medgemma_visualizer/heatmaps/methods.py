@@ -5,12 +5,14 @@ Knows what a method must declare; knows nothing about how any of them works.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
+from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.heatmaps.targets import Aim
 from medgemma_visualizer.models.reading import Reading
 from medgemma_visualizer.registry import Registry
@@ -57,6 +59,17 @@ class Method:
     paper: str
     compute: Callable[..., RawMap]
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of the options that it takes, read from its signature."""
+        parameters = inspect.signature(self.compute).parameters.values()
+        return tuple(each.name for each in parameters if each.kind is each.KEYWORD_ONLY)
+
+    @property
+    def passes_options_on(self) -> bool:
+        """Whether it hands further options to another method (a wrapper does)."""
+        return any(each.kind is each.VAR_KEYWORD for each in inspect.signature(self.compute).parameters.values())
+
 
 METHODS: Registry[Method] = Registry("method")
 
@@ -73,9 +86,30 @@ def method(
     return add
 
 
+def refuse_unknown_options(names: Iterable[str], options: Iterable[str]) -> None:
+    """Refuses options that none of these methods takes.
+
+    Raises:
+        InputError: The message names the options that there are.
+    """
+    entries = [METHODS[name] for name in names]
+    known = sorted({option for entry in entries for option in entry.options})
+    unknown = [option for option in options if option not in known]
+    if unknown and not (len(entries) == 1 and entries[0].passes_options_on):
+        raise InputError(
+            f"Method {', '.join(map(repr, names))} does not take these options: {', '.join(unknown)}. "
+            f"It takes: {', '.join(known) or 'none'}."
+        )
+
+
+def options_for(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of several methods' options that this one takes."""
+    return {option: value for option, value in options.items() if option in METHODS[name].options}
+
+
 def on_grid(reading: Reading, values: Any) -> np.ndarray:
     """Values (N,) in reading order -> float32 (rows, cols)."""
     return np.asarray(values, dtype=np.float32).reshape(reading.model.grid)
 
 
-__all__ = ["METHODS", "Aim", "Method", "RawMap", "method", "on_grid"]
+__all__ = ["METHODS", "Aim", "Method", "RawMap", "method", "on_grid", "options_for", "refuse_unknown_options"]

@@ -10,11 +10,10 @@ import torch
 
 from medgemma_visualizer.errors import UnavailableError
 from medgemma_visualizer.heatmaps.attention_rollout import start
-from medgemma_visualizer.heatmaps.gradients import checked, differentiate, refuse_blind
+from medgemma_visualizer.heatmaps.gradients import checked, refuse_blind, way_to
 from medgemma_visualizer.heatmaps.methods import RawMap, method, on_grid
-from medgemma_visualizer.heatmaps.targets import Aim, score_tokens
+from medgemma_visualizer.heatmaps.targets import Aim
 from medgemma_visualizer.models.reading import Reading
-from medgemma_visualizer.models.trace import attention_matrices
 
 
 @method("relevance", label="Relevance", needs="gradient", cost="1 forward, 1 backward", paper="Chefer 2021")
@@ -44,9 +43,9 @@ def relevance(reading: Reading, aim: Aim) -> RawMap:
 
 def _weighted(reading: Reading, aim: Aim) -> list[torch.Tensor]:
     """E_h[(∇A ⊙ A)⁺] of every layer, lowest first, float32 (S, S)."""
-    with torch.enable_grad(), attention_matrices(reading.model) as weights:  # each (H, S, S)
-        score = score_tokens(reading, aim, reading.image_tokens.detach().requires_grad_())
-        slopes = differentiate(score.sum(), weights)
+    way = way_to(reading, aim, attention=True)
+    weights = way.weights  # each (H, S, S)
+    slopes = way.slopes(aim, weights)
     checked(reading, aim, torch.stack([slope.abs().max() for slope in slopes]))
     return [(slope * weight.detach()).relu().mean(0) for slope, weight in zip(slopes, weights, strict=True)]
 

@@ -6,7 +6,7 @@ Knows offsets and rows (the token at position p is predicted by row p − 1); kn
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -53,8 +53,9 @@ def resolve(reading: Reading, target: str | ScoreFunction | None = None) -> Aim:
 
     Args:
         target: None for the default ("contrast" where the model answered yes or no, else "answer"); "contrast",
-            "p_yes" or "answer"; "token:3" for the fourth generated token; "word:effusion" for words of the question
-            ("word:effusion#2" for the second occurrence); a function of logits; any other text is a phrase.
+            "p_yes" or "answer"; "token:3" for the fourth generated token; "word:effusion" for words of the question;
+            a function of logits; any other text is a phrase, which need not have been generated. Words of the question
+            and of the answer are read in their first occurrence, "effusion#2" in the second, "effusion#all" in all.
 
     Raises:
         InputError: The target names nothing that is there; the message lists what is.
@@ -64,7 +65,9 @@ def resolve(reading: Reading, target: str | ScoreFunction | None = None) -> Aim:
     if callable(target):
         row = len(reading.prompt.ids) - 1
         name = getattr(target, "__name__", "function")
-        return Aim(Target("callable", name, (row,)), (), _one_each(target, name))
+        score = _one_each(target, name)
+        score(reading.generated.first_logits[None, None].repeat(2, 1, 1))  # refused here, not in the middle of a method
+        return Aim(Target("callable", name, (row,)), (), score)
     if target in KINDS:
         return {"contrast": _contrast, "p_yes": _p_yes, "answer": _answer}[target](reading)
     kind, colon, rest = target.partition(":")
@@ -77,7 +80,12 @@ def _one_each(function: ScoreFunction, name: str) -> ScoreFunction:
     """The user's function, refused where it does not give one number for each image: a sum would pass unnoticed."""
 
     def score(logits: torch.Tensor) -> torch.Tensor:
-        scores = function(logits)
+        try:
+            scores = function(logits)
+        except (TypeError, ValueError, IndexError, RuntimeError) as error:
+            raise InputError(
+                f"The target {name!r} fails on logits (batch, rows, vocabulary) of {tuple(logits.shape)}: {error}."
+            ) from error
         if not isinstance(scores, torch.Tensor) or scores.shape != logits.shape[:1]:
             raise InputError(
                 f"The target {name!r} must give one number for each of {len(logits)} images; it gave "
@@ -143,10 +151,17 @@ def _token(reading: Reading, index: str) -> Aim:
 def _phrase(reading: Reading, text: str) -> Aim:
     """Mean log-probability of a phrase: in its place where the answer has it as whole words, else as the answer."""
     said = [token.text for token in reading.answer.tokens]
-    found = _whole_words(text, "".join(said))
+    words, which = _numbered(text)
+    found = _whole_words(words, "".join(said))
     if found:
-        inside = _overlapping(said, *found[0])
+        spans = [_overlapping(said, *span) for span in found]
+        inside = _occurrence(words, spans, which, "the answer")
         return _forced(reading, "phrase", text, reading.generated.ids[: inside[-1] + 1], inside)
+    if words != text:
+        raise InputError(
+            f"{words!r} is not in the answer {''.join(said).strip()!r}, so it has no occurrence {which}. "
+            f"Leave #{which} out to ask for {words!r} as if it had been the answer."
+        )
     ids = reading.model.tokenizer(text.strip(), add_special_tokens=False, split_special_tokens=True)["input_ids"]
     if not ids:
         raise InputError(f"The target {text!r} has no characters that the model can read. Give a word or a phrase.")
@@ -172,7 +187,7 @@ def _overlapping(texts: list[str], start: int, end: int) -> list[int]:
     return found
 
 
-def _forced(reading: Reading, kind: str, text: str, forced: tuple[int, ...], chosen: range | list[int]) -> Aim:
+def _forced(reading: Reading, kind: str, text: str, forced: tuple[int, ...], chosen: Sequence[int]) -> Aim:
     """Mean log-probability of `chosen` tokens of a continuation, each read at the row before it."""
     first = _first_row(reading)
     wanted = [forced[n] for n in chosen]
@@ -195,16 +210,32 @@ def _prompt_word(reading: Reading, word: str) -> Aim:
             "With the text before the image, the question's words cannot depend on the image (a decoder reads forwards)"
             ". Put the image first, or choose another target."
         )
-    numbered = re.fullmatch(r"(.*)#(\d+)", word, re.DOTALL)
-    name, number = (numbered[1], int(numbered[2])) if numbered else (word, 1)
+    name, which = _numbered(word)
     spans = find_target_tokens_with_offsets(reading, name)
-    if not 1 <= number <= len(spans):
-        raise InputError(
-            f"{name!r} occurs {len(spans)} times in the question, counted from 1; there is no occurrence {number}."
-        )
-    positions = spans[number - 1]
+    positions = _occurrence(name, spans, which, "the question")
     wanted = [reading.prompt.ids[p] for p in positions]
-    return Aim(Target("prompt_word", name, tuple(p - 1 for p in positions)), (), _mean_logprob(wanted))
+    return Aim(Target("prompt_word", word, tuple(p - 1 for p in positions)), (), _mean_logprob(wanted))
+
+
+def _numbered(text: str) -> tuple[str, str]:
+    """ "effusion#2" -> ("effusion", "2"); "effusion#all" -> ("effusion", "all"); without a mark the first is meant."""
+    found = re.fullmatch(r"(.*\S)#(\d+|all)", text, re.DOTALL)
+    return (found[1], found[2]) if found else (text, "1")
+
+
+def _occurrence(name: str, spans: Sequence[Sequence[int]], which: str, where: str) -> list[int]:
+    """The tokens of one occurrence of some words, counted from 1, or of all.
+
+    Raises:
+        InputError: There are fewer.
+    """
+    if which == "all":
+        return sorted({token for span in spans for token in span})
+    if not 1 <= int(which) <= len(spans):
+        raise InputError(
+            f"{name!r} occurs {len(spans)} times in {where}, counted from 1; there is no occurrence {which}."
+        )
+    return list(spans[int(which) - 1])
 
 
 def find_target_tokens_with_offsets(reading: Reading, phrase: str) -> list[tuple[int, ...]]:

@@ -8,17 +8,18 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
-from medgemma_visualizer.errors import InputError, VisualizerError
-from medgemma_visualizer.heatmaps.cross_attention import indices, join_heads
-from medgemma_visualizer.heatmaps.explain import explain_reading, unavailable
-from medgemma_visualizer.heatmaps.methods import METHODS, on_grid
+from medgemma_visualizer.errors import InputError, UnavailableError
+from medgemma_visualizer.heatmaps.cross_attention import attention_of_rows
+from medgemma_visualizer.heatmaps.explain import explain_or_say_why, finished, unavailable
+from medgemma_visualizer.heatmaps.gradients import Way, sharing
+from medgemma_visualizer.heatmaps.methods import RawMap, refuse_unknown_options
 from medgemma_visualizer.heatmaps.probing import Baseline, masked_logits
-from medgemma_visualizer.heatmaps.targets import Aim
+from medgemma_visualizer.heatmaps.targets import Aim, resolve
 from medgemma_visualizer.models.reading import Reading
 from medgemma_visualizer.models.trace import attention_rows
 from medgemma_visualizer.progress import track
@@ -26,84 +27,54 @@ from medgemma_visualizer.records import Heatmap, Target, Token
 
 
 def token_maps(reading: Reading, method: str = "cross_attention", **options: Any) -> list[Heatmap]:
-    """A map for every generated token, in order.
+    """A map for every generated token, in order, from as few passes as the method allows.
 
-    With "cross_attention" one teacher-forced pass serves all tokens; every other method explains each token in turn.
+    "cross_attention" reads all tokens from one teacher-forced pass. Gradient methods that start from the image tokens
+    or from attention share one forward pass and take one backward pass a token. Others explain each token in turn.
 
     Args:
         method: A name of `METHODS`.
-        **options: Passed to the method; for "cross_attention" `layers`, `heads` and `reduce`, as there.
+        **options: Passed to the method.
 
     Returns:
-        One heatmap a token, equal to `explain_reading(reading, method, "token:n")`. Where the method cannot explain a
-        token its heatmap is not available and carries the reason.
+        One heatmap a token, equal to `explain_reading(reading, method, "token:n")` up to rounding. Where the method
+        cannot explain a token its heatmap is not available and carries the reason.
 
     Raises:
-        InputError: The model answered nothing; unknown method or option.
+        InputError: The model answered nothing; unknown method or option, or a value that the method refuses.
     """
-    if not reading.generated.ids:
+    count = len(reading.generated.ids)
+    if not count:
         raise InputError("The model answered nothing, so there is no token to explain. Ask another question.")
-    if METHODS[method] is not METHODS["cross_attention"]:
-        numbers = track(range(len(reading.generated.ids)), total=len(reading.generated.ids), what="tokens")
-        return [_one(reading, method, n, options) for n in numbers]
-    return _attention_maps(reading, **options)
+    refuse_unknown_options([method], options)
+    aims = [resolve(reading, f"token:{n}") for n in range(count)]
+    if method == "cross_attention":
+        return _attention_maps(reading, aims, options)
+    with sharing(_way_to_all(reading, aims, method)):
+        steps = track(aims, total=count, what="tokens")
+        return [explain_or_say_why(reading, aim, method, options) for aim in steps]
 
 
-def _one(reading: Reading, method: str, n: int, options: dict[str, Any]) -> Heatmap:
-    try:
-        return explain_reading(reading, method, f"token:{n}", **options)
-    except InputError:
-        raise
-    except VisualizerError as error:
-        return _unavailable(reading, method, n, str(error))
+def _way_to_all(reading: Reading, aims: Sequence[Aim], method: str) -> Way:
+    """One pass over prompt and answer; nothing is computed until a method asks for it."""
+    rows = [row for aim in aims for row in aim.rows]
+    return Way(reading, aims[-1].forced, rows, attention=method == "relevance")
 
 
-def _target(reading: Reading, n: int) -> Target:
-    text = reading.answer.tokens[n].text
-    return Target("token", text.strip() or text, (len(reading.prompt.ids) - 1 + n,))
-
-
-def _unavailable(reading: Reading, method: str, n: int, reason: str) -> Heatmap:
-    return unavailable(reading, method, _target(reading, n), {method: reason})
-
-
-def _attention_maps(
-    reading: Reading,
-    *,
-    layers: Sequence[int] | None = None,
-    heads: Sequence[int] | None = None,
-    reduce: Literal["mean", "max"] = "mean",
-) -> list[Heatmap]:
+def _attention_maps(reading: Reading, aims: Sequence[Aim], options: dict[str, Any]) -> list[Heatmap]:
     """Row p − 1 of every generated token, from one pass over prompt and answer."""
     start = time.perf_counter()
-    model, forced = reading.model, reading.generated.ids
-    chosen = indices("layer", layers, model.n_layers, default=(model.n_layers - 1,))
-    selected = indices("head", heads, model.n_heads, default=tuple(range(model.n_heads)))
-    rows = range(len(reading.prompt.ids) - 1, len(reading.prompt.ids) - 1 + len(forced))
-    traced = attention_rows(model, reading.ids(forced[:-1]), reading.image_tokens, rows, chosen)
-    weights = traced.on_image[:, list(selected)]  # (layers, heads, rows, N)
-    values = join_heads(weights, reduce).mean(axis=0)  # (rows, N)
-    seconds = (time.perf_counter() - start) / len(forced)
-    return [_attention_map(reading, n, v, chosen, selected, seconds) for n, v in enumerate(values)]
+    rows = [row for aim in aims for row in aim.rows]
+    seen = attention_of_rows(reading, aims[-1].forced, rows, **options)
+    seconds = (time.perf_counter() - start) / len(aims)
+    return [_attention_map(reading, aim, seen.raw_map(reading, [n]), seconds) for n, aim in enumerate(aims)]
 
 
-def _attention_map(
-    reading: Reading, n: int, values: np.ndarray, layers: tuple[int, ...], heads: tuple[int, ...], seconds: float
-) -> Heatmap:
-    if not np.isfinite(values).all() or np.ptp(values) == 0:
-        return _unavailable(reading, "cross_attention", n, "its row gives every image token the same attention.")
-    return Heatmap(
-        grid=on_grid(reading, values),
-        method="cross_attention",
-        requested="cross_attention",
-        target=_target(reading, n),
-        layers=layers,
-        heads=heads,
-        model=reading.model.name,
-        versions=reading.model.versions,
-        seconds=seconds,
-        extras={"share_on_image": float(values.sum())},
-    )
+def _attention_map(reading: Reading, aim: Aim, raw: RawMap, seconds: float) -> Heatmap:
+    try:
+        return finished(reading, aim.target, "cross_attention", raw, seconds)
+    except UnavailableError as error:
+        return unavailable(reading, "cross_attention", aim.target, {"cross_attention": str(error)})
 
 
 @dataclass(frozen=True)
