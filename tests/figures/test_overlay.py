@@ -1,6 +1,7 @@
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ from medgemma_visualizer.figures.overlay import overlay_page
 HOT = (44, 20)  # a pixel in the middle of cell (5, 2) of 8 x 8 on a film of 64 x 64
 
 
-def page_of(film, heatmap, body=None, outline=None, view=None, titles=None, **look):
-    return overlay_page(film, heatmap, body, titles or {}, outline, view, Look.of(look))
+def page_of(film, heatmap, body=None, outline=None, view=None, titles=None, trust=None, **look):
+    return overlay_page(film, heatmap, body, titles or {}, outline, view, Look.of(look), trust)
 
 
 def test_the_hottest_pixel_is_the_stated_mixture_of_film_and_the_colour_maps_last_colour(film, grid, body):
@@ -230,3 +231,29 @@ def test_threads_draw_the_same_picture(film, heatmap, body):
     with ThreadPoolExecutor(4) as pool:
         pictures = list(pool.map(lambda _: np.asarray(overlay(film, heatmap, body, question="?")), range(6)))
     assert all(np.array_equal(pictures[0], other) for other in pictures)
+
+
+@pytest.mark.parametrize("word", ["trust", "with care"])
+def test_a_verdict_is_stamped_with_its_first_reason_and_the_colours_stay(word, film, heatmap, body, words):
+    verdict = SimpleNamespace(word=word, reasons=("no league table of this model", "and another thing"))
+    said = words(page_of(film, heatmap, body, trust=verdict))
+    assert f"{word}: no league table of this model" in said
+    assert "another thing" not in said
+    assert "do not trust" not in said
+    drawn = np.asarray(overlay(film, heatmap, body, trust=verdict)).astype(int)
+    assert (np.ptp(drawn, axis=2) > 30).any()
+
+
+def test_a_map_not_to_be_trusted_is_grey_and_says_why(film, heatmap, body, words):
+    verdict = SimpleNamespace(word="do not trust", reasons=("the map stays when all weights are random",))
+    said = words(page_of(film, heatmap, body, trust=verdict))
+    assert "do not trust this map the map stays when all weights are random" in said
+    drawn = np.asarray(overlay(film, heatmap, body, trust=verdict)).astype(int)
+    assert np.ptp(drawn, axis=2).max() <= 2  # the page has no colour, the bar included
+
+
+def test_no_map_has_its_own_reasons_and_no_verdict(film, unavailable, body, words):
+    verdict = SimpleNamespace(word="do not trust", reasons=("no explanation is available",))
+    said = words(page_of(film, unavailable, body, trust=verdict))
+    assert "the gradient is zero" in said
+    assert "do not trust" not in said

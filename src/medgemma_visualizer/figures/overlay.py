@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
@@ -43,6 +44,18 @@ FILM_PIXELS = 720  # the longer side of the film on the page
 MARGIN, BAR_SPACE, FOOT = 36, 150, 76
 UNAVAILABLE = "no explanation available"
 FLAT = "the map has the same value everywhere"
+#: The verdict whose maps lose their colours.
+DISTRUSTED = "do not trust"
+
+
+class Trust(Protocol):
+    """A verdict on a map: "trust", "with care" or "do not trust", and why, the gravest reason first."""
+
+    @property
+    def word(self) -> str: ...
+
+    @property
+    def reasons(self) -> Sequence[str]: ...
 
 
 def overlay(
@@ -54,6 +67,7 @@ def overlay(
     answer: str = "",
     outline: np.ndarray | None = None,
     view: str | None = None,
+    trust: Trust | None = None,
     **look: Any,
 ) -> Image.Image:
     """The map over the film, with a colour bar in the map's own numbers (specification 9.1, corrected).
@@ -69,6 +83,7 @@ def overlay(
         answer: Written above the film.
         outline: bool (height, width): a known region whose contour is drawn.
         view: "PA", "AP" or None are taken for frontal, and the patient's sides are marked; other views carry no sides.
+        trust: Stamped on the film with its first reason; a map not to be trusted is drawn in grey stripes.
         **look: Fields of `Look`: alpha, colormap, clip, interpolation, border_strip, grid_lines, signed, trusted, unit.
 
     Returns:
@@ -78,7 +93,7 @@ def overlay(
         InputError: An image that is not 8-bit, masks that are not bool of the image's shape, an unknown option.
     """
     titles = {"Question": question, "Answer": answer, "Map": _provenance(heatmap)}
-    return picture(overlay_page(image, heatmap, body_mask, titles, outline, view, Look.of(look)))
+    return picture(overlay_page(image, heatmap, body_mask, titles, outline, view, Look.of(look), trust))
 
 
 def overlay_array(
@@ -123,7 +138,7 @@ def reasons_of(heatmap: Heatmap | np.ndarray | None) -> Mapping[str, str]:
 def warnings_of(heatmap: Heatmap | np.ndarray | None, warmth: Heat | None, look: Look) -> list[str]:
     """What a reader must know before believing the colours."""
     notes = {
-        "do not trust this map": not look.trusted,
+        "do not trust this map": not look.trusted and warmth is not None,
         "text-independent: the same map for any question": isinstance(heatmap, Heatmap) and heatmap.text_independent,
         FLAT: warmth is not None and warmth.flat,
         f"outer {look.border_strip} ring(s) of cells not painted": look.border_strip > 0 and warmth is not None,
@@ -163,8 +178,11 @@ def overlay_page(
     outline: np.ndarray | None,
     view: str | None,
     look: Look,
+    trust: Trust | None = None,
 ) -> Figure:
     """The page behind `overlay`, with its words still readable by a program."""
+    if trust is not None and trust.word == DISTRUSTED:
+        look = replace(look, trusted=False)
     film = np.asarray(small_film(image, FILM_PIXELS))
     grid = grid_of(heatmap, look)
     warmth = None if grid is None else heat(grid, film.shape[:2], small_mask(body, image, film), look)
@@ -180,7 +198,7 @@ def overlay_page(
     axes.imshow(drawn, interpolation="nearest", aspect="auto")
     axes.set_axis_off()
     _write_sides(figure, view, top + height // 2, width)
-    notes = warnings_of(heatmap, warmth, look)
+    notes = [*warnings_of(heatmap, warmth, look), *_verdict(trust, warmth, width)]
     if notes:
         stamp(axes, "\n".join(notes))
     if warmth is None:
@@ -191,6 +209,14 @@ def overlay_page(
     notes = _foot_notes(look if has_bar else None, body is not None, outline is not None, _frontal(view), shown)
     write(figure, MARGIN, top + height + 10, wrapped("; ".join(notes), page_width - 2 * MARGIN), size=8, color=QUIET)
     return figure
+
+
+def _verdict(trust: Trust | None, warmth: Heat | None, width: int) -> list[str]:
+    """The verdict with its first reason, where there is a map that it is about."""
+    if trust is None or warmth is None:
+        return []
+    said = "" if trust.word == DISTRUSTED else f"{trust.word}: "  # `warnings_of` says the former
+    return [wrapped(said + trust.reasons[0], width - 40)]
 
 
 def _provenance(heatmap: Heatmap | np.ndarray | None) -> str:
