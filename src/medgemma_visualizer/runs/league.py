@@ -29,12 +29,10 @@ class Metric:
     Attributes:
         label: For people.
         ranked: Whether methods are ranked and tested by it. Columns that repeat another one's question are only shown.
-        missing: What a missing map counts as, where the column has no chance level.
     """
 
     label: str
     ranked: bool
-    missing: float | None = None
 
 
 #: Columns by name, in order; SRG under each imputer follows. Higher is better in all. Definitions: docs/metrics.md.
@@ -45,8 +43,8 @@ METRICS: Mapping[str, Metric] = {
     "roc_auc": Metric("ROC-AUC", True),
     "average_precision": Metric("Average precision", False),
     "hit_rate": Metric("Hit rate", False),
-    "iou_otsu_true_positives": Metric("IoU (answer right)", False, missing=0.0),
-    "iou_otsu_all_positives": Metric("IoU (all)", False, missing=0.0),
+    "iou_otsu_true_positives": Metric("IoU (answer right)", False),
+    "iou_otsu_all_positives": Metric("IoU (all)", False),
 }
 RANKED = tuple(name for name, metric in METRICS.items() if metric.ranked)
 
@@ -74,7 +72,8 @@ class Row:
         available: Whether there is a map.
         reason: Why there is no map, or what else must be known; "" otherwise.
         numbers: Column -> value; columns that do not apply are left out.
-        chances: Column -> what a map that knows nothing gets on this case, with or without a map.
+        chances: Column -> what a uniform map gets on this case, with or without a map. Otsu's method finds nothing in
+            it, so its IoU is 0.
         forward_passes: Sequences that went through the decoder for this map, the answer not counted.
         seconds: Time spent on this map.
     """
@@ -160,8 +159,8 @@ class Place:
         tied: Whether another method shares the rank.
         maps: Cases with a map.
         n: Cases.
-        forward_passes: Mean over the cases with a map.
-        seconds: Mean over the cases with a map; None where read from a league that does not keep it.
+        forward_passes: Sequences through the decoder, mean over the cases with a map; None without any.
+        seconds: The same of seconds; None also where read from a file, which does not keep them.
         sanity: What randomisation and random targets say.
     """
 
@@ -178,8 +177,8 @@ class Place:
     tied: bool
     maps: int
     n: int
-    forward_passes: float
-    seconds: float | None
+    forward_passes: Estimate | None
+    seconds: Estimate | None
     sanity: Sanity = field(default_factory=Sanity)
 
 
@@ -207,6 +206,8 @@ class League:
         notes: What else a reader must know.
         versions: Of the libraries.
         command: What builds it again.
+        agreement: Spearman correlation of the methods' mean ranks with those of another league, with its interval;
+            None where there was none to compare with.
     """
 
     model: Mapping[str, Any]
@@ -227,6 +228,7 @@ class League:
     notes: tuple[str, ...]
     versions: Mapping[str, str]
     command: str
+    agreement: Estimate | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:

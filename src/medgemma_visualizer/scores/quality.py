@@ -36,7 +36,8 @@ DIRECTIONS: dict[str, Direction] = {
 
 _QUADRANTS = ("upper_left", "upper_right", "lower_left", "lower_right")
 _TIE = 1e-9  # relative; what double precision may lose when the same cells are summed in another order
-_FRONTAL = ("PA", "AP")
+#: Views on which the image's left is the patient's right.
+FRONTAL = ("PA", "AP")
 
 
 def inside_body_ratio(grid: np.ndarray, body_mask: np.ndarray) -> float:
@@ -138,7 +139,7 @@ def focus_in_words(label: str, view: str | None = None) -> str:
 def side_in_words(side: str, view: str | None = None) -> str:
     """ "left" or "right" of the image for people: "image left (patient's right)" on frontal views."""
     patient = {"left": "right", "right": "left"}[side]
-    frontal = view is None or view.upper() in _FRONTAL
+    frontal = view is None or view.upper() in FRONTAL
     return f"image {side}" + (f" (patient's {patient})" if frontal else "")
 
 

@@ -92,6 +92,34 @@ def bootstrap_interval(
     return Estimate(float(numbers.mean()), interval, numbers.size, sums.size, int((~kept).sum()))
 
 
+def resampled_means(columns: np.ndarray, clusters: Clusters = None, seed: int = 0) -> np.ndarray:
+    """Means of several columns over the same draws of clusters, for statistics that mix them: float64 (RESAMPLES, k).
+
+    Args:
+        columns: (k, n), one number a column and case; NaN is left out. A draw that holds no number of a column has NaN
+            there.
+        clusters: As in `bootstrap_interval`, as is the source.
+        seed: Of the draws.
+
+    Raises:
+        InputError: An infinite number, or another number of clusters than of cases.
+    """
+    given = np.stack([_as_floats(column) for column in columns])
+    _, index = np.unique(_owners(clusters, given.shape[1]), return_inverse=True)
+    belongs = index[:, None] == np.arange(index.max() + 1)  # (n, clusters)
+    sums, counts = np.nan_to_num(given) @ belongs, (~np.isnan(given)) @ belongs  # (k, clusters)
+    drawn = np.random.default_rng(seed).integers(sums.shape[1], size=(RESAMPLES, sums.shape[1]))
+    times = np.stack([np.bincount(draw, minlength=sums.shape[1]) for draw in drawn]).astype(np.float64)
+    totals = times @ counts.T  # (RESAMPLES, k)
+    return np.divide(times @ sums.T, totals, out=np.full_like(totals, np.nan), where=totals > 0)
+
+
+def interval_of(resamples: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+    """The percentile interval of a statistic's resamples (R,); None where none is a number."""
+    numbers = resamples[~np.isnan(resamples)]
+    return _percentiles(numbers, confidence) if numbers.size else None
+
+
 def paired_difference(first: Values, second: Values, clusters: Clusters = None, seed: int = 0) -> Estimate:
     """Mean of first - second over the cases where both have a number, with its bootstrap interval.
 
