@@ -156,6 +156,7 @@ def test_the_suite_of_a_map_asks_at_most_140_pictures_in_one_call_and_none_twice
     toy = Toy(planted(CAUSE), (16, 16))
     found = measure(toy, random_grid(16), **PIXEL_CONTROLS)
     assert toy.calls == [found.n_scorings]
+    assert found.n_of_the_map == suite.memo.n_scorings
     assert found.n_scorings <= 210  # with all controls: 8 random maps, the centre, two imputers
 
 

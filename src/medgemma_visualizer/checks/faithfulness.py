@@ -68,7 +68,8 @@ class Faithfulness:
         steps: Of the map's own areas.
         control_percents: Shares at which controls were asked.
         seed: Of ties, random maps and sets.
-        n_scorings: Altered pictures that the model was asked about, the picture itself included.
+        n_scorings: Altered pictures that the model was asked about, the picture itself included; none twice.
+        n_of_the_map: Of these, the ones for the map's own numbers; the rest are controls.
         seconds: Time spent.
     """
 
@@ -85,6 +86,7 @@ class Faithfulness:
     control_percents: tuple[float, ...]
     seed: int
     n_scorings: int
+    n_of_the_map: int
     seconds: float
 
 
@@ -178,6 +180,7 @@ def measure(
         control_percents=percents,
         seed=seed,
         n_scorings=suite.memo.n_scorings,
+        n_of_the_map=suite.n_of_the_map,
         seconds=time.perf_counter() - start,
     )
 

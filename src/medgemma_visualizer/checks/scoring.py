@@ -173,7 +173,7 @@ class Memo:
         """
         missing: dict[tuple[str, bytes], tuple[str, np.ndarray]] = {}
         for name, mask in wanted:
-            key = _key(name, mask)
+            key = key_of(name, mask)
             if key not in self._known:
                 missing.setdefault(key, (name, mask))
         if not missing:
@@ -187,11 +187,11 @@ class Memo:
     def __call__(self, name: str, masks: np.ndarray) -> np.ndarray:
         """Scores float64 (P,) of masks (P, rows, cols)."""
         self.learn((name, mask) for mask in masks)
-        return np.array([self._known[_key(name, mask)] for mask in masks])
+        return np.array([self._known[key_of(name, mask)] for mask in masks])
 
 
-def _key(name: str, mask: np.ndarray) -> tuple[str, bytes]:
-    """The picture itself is the same for every imputer."""
+def key_of(name: str, mask: np.ndarray) -> tuple[str, bytes]:
+    """What tells altered pictures apart; the picture itself is the same for every imputer."""
     return (name if mask.any() else "", np.packbits(mask).tobytes())
 
 

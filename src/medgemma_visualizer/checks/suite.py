@@ -25,7 +25,7 @@ from medgemma_visualizer.checks.curves import (
     step_counts,
 )
 from medgemma_visualizer.checks.perturbations import faithfulness_correlation, infidelity, random_subsets
-from medgemma_visualizer.checks.scoring import Memo, erasures, refuse_other_shape, response
+from medgemma_visualizer.checks.scoring import Memo, erasures, key_of, refuse_other_shape, response
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.grid import ranked_cells
 from medgemma_visualizer.heatmaps.probing import refuse_rounding
@@ -154,6 +154,11 @@ class Suite:
             for order in (*self.random_orders, self.centre):
                 yield from self._pictures(name, order, self.controls_at)
             yield from ((name, mask.reshape(self.values.shape)) for mask in self.sets)
+
+    @property
+    def n_of_the_map(self) -> int:
+        """Different pictures that the map's own numbers need, the picture itself included; controls come on top."""
+        return len({key_of(name, mask) for name, mask in self.pictures_of_the_map()})
 
     def _pictures(self, name: str, order: np.ndarray, counts: Sequence[int]) -> Pictures:
         for masks in erasures(order, counts, self.memo.scorer.grid):

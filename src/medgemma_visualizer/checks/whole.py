@@ -1,0 +1,177 @@
+"""Everything that is asked of one map, in one go: is it faithful, does it depend on the model and on the question, do
+the image tokens lie where it paints them?
+
+Knows which checks there are and in which order; what each of them does is in its own file, what they mean together in
+`trust`. A check that cannot be made leaves its reason and never stops the others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+from medgemma_visualizer.checks.faithfulness import Faithfulness, faithfulness
+from medgemma_visualizer.checks.imputers import IMPUTERS
+from medgemma_visualizer.checks.random_target import RandomTarget, random_target
+from medgemma_visualizer.checks.randomisation import MIN_SEEDS, Randomisation, randomisation, signed_map
+from medgemma_visualizer.checks.token_order import QuadrantTest, TokenOrder, quadrant_test, token_order
+from medgemma_visualizer.checks.trust import Place, Trust, judge
+from medgemma_visualizer.checks.weights import last_of_each_part
+from medgemma_visualizer.errors import UnavailableError, VisualizerError, unknown_name
+from medgemma_visualizer.heatmaps.methods import options_for
+from medgemma_visualizer.heatmaps.probing import BASELINES, Space
+from medgemma_visualizer.heatmaps.targets import ScoreFunction, resolve
+from medgemma_visualizer.models.reading import Reading
+from medgemma_visualizer.records import Answer, Case, Heatmap, Scores
+from medgemma_visualizer.settings import DEFAULT_IMPUTERS
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One map with everything that was asked of it. What is None was not asked, or `failures` says why it is missing.
+
+    Attributes:
+        case: What was asked.
+        answer: What the model said.
+        heatmap: The map.
+        faithfulness: What the model says of the picture without the map's top cells, beside random maps.
+        randomisation: The map while the model forgets.
+        random_target: The map for the opposite answer and for another question.
+        token_order: Whether each image token is that of its cell.
+        quadrants: The specification's test with a bright quadrant; reported, not required.
+        failures: Name of an attribute above -> why there is no result.
+        trust: The verdict on the map, with its reasons.
+        seconds: Time spent on the checks.
+    """
+
+    case: Case
+    answer: Answer
+    heatmap: Heatmap
+    faithfulness: Faithfulness | None
+    randomisation: Randomisation | None
+    random_target: RandomTarget | None
+    token_order: TokenOrder | None
+    quadrants: QuadrantTest | None
+    failures: Mapping[str, str]
+    trust: Trust
+    seconds: float
+
+    @property
+    def verdict(self) -> str:
+        """The comparison with random maps in one plain sentence, with its 95 % interval."""
+        if self.faithfulness is not None:
+            return f"This map is {self.faithfulness.verdict}."
+        return f"This map was not compared with random ones: {self.failures.get('faithfulness', 'there is none')}."
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Every number of every check; faithfulness by "name:imputer"."""
+        found = Scores()
+        for part in (self.faithfulness, self.randomisation, self.random_target):
+            found |= {} if part is None else part.scores
+        for one in (self.token_order, self.quadrants):
+            if one is not None:
+                found[one.score.name] = one.score
+        return found
+
+
+@dataclass
+class _Asked:
+    """Results so far, and why others are missing."""
+
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, name: str, ask: Callable[[], T], refused: type[VisualizerError] = UnavailableError) -> T | None:
+        """The result, or None with the reason noted."""
+        try:
+            return ask()
+        except refused as error:
+            self.failures[name] = str(error)
+            return None
+
+
+def check_map(
+    reading: Reading,
+    case: Case,
+    answer: Answer,
+    heatmap: Heatmap,
+    target: str | ScoreFunction | None = None,
+    *,
+    options: Mapping[str, Any] | None = None,
+    imputers: Sequence[str] = DEFAULT_IMPUTERS,
+    space: Space = "pixels",
+    steps: int = 16,
+    controls: int = 8,
+    seed: int = 0,
+    seeds: int = MIN_SEEDS,
+    sanity: bool = True,
+    full_sanity: bool = False,
+    place: Place | None = None,
+    reference: str = "",
+    against: Sequence[str] = (),
+) -> Check:
+    """Asks everything of a map that has been made already.
+
+    Args:
+        reading: The picture and question behind the map.
+        case: What was asked.
+        answer: What the model said.
+        heatmap: The map; where it is not available nothing is asked and nothing is trusted.
+        target: As the map was made for.
+        options: Of the method, as the map was made with.
+        imputers, space, steps, controls, seed: As in `faithfulness`.
+        seeds: Random models; a verdict needs 5.
+        sanity: Whether to ask about random weights, random targets and the order of the image tokens.
+        full_sanity: A map after every block of the cascade, not only where a part of the model ends; the verdict,
+            which rests on its end, is the same.
+        place: The method's place in the league table of this very model.
+        reference: The method that the league compares with.
+        against: What speaks against the answer itself.
+
+    Raises:
+        InputError: Names or numbers that do not fit.
+    """
+    start = time.perf_counter()
+    _refuse_unknown(imputers, space)
+    asked, method = _Asked(), heatmap.method
+    faithful = weights = targets = order = quadrants = None
+    if heatmap.available:
+        aim = resolve(reading, target)
+        chosen: dict[str, Any] = {"imputers": imputers, "space": space, "steps": steps, "controls": controls}
+        faithful = asked("faithfulness", lambda: faithfulness(reading, aim, signed_map(heatmap), seed=seed, **chosen))
+    if heatmap.available and sanity:
+        own = _options_of(heatmap, options or {})
+        draws = {"seeds": seeds, "after": None if full_sanity else last_of_each_part(reading.model), **own}
+        weights = asked("randomisation", lambda: randomisation(reading, aim, method, **draws))
+        targets = asked("random_target", lambda: random_target(reading, method, target=target, **own))
+        order = asked("token_order", lambda: token_order(reading.model, seed=seed), VisualizerError)
+        quadrants = asked("quadrants", lambda: quadrant_test(reading.model, method, **own), VisualizerError)
+    told = asked.failures
+    trust = judge(
+        heatmap, faithful, weights, targets, order, place, failures=told, against=against, reference=reference
+    )
+    spent = time.perf_counter() - start
+    return Check(case, answer, heatmap, faithful, weights, targets, order, quadrants, told, trust, spent)
+
+
+def _options_of(heatmap: Heatmap, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that the method takes: "auto" is given the options of every method that it may choose."""
+    return options_for(heatmap.method, options) if heatmap.requested == "auto" else dict(options)
+
+
+def _refuse_unknown(imputers: Sequence[str], space: str) -> None:
+    """Raises before any work where a name is unknown.
+
+    Raises:
+        InputError: No such imputer or space.
+    """
+    for name in imputers:
+        if name not in IMPUTERS:
+            raise unknown_name("imputer", name, IMPUTERS)
+    if space not in BASELINES:
+        raise unknown_name("space", space, BASELINES)
