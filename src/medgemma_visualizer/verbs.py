@@ -18,7 +18,7 @@ from medgemma_visualizer.heatmaps.targets import ScoreFunction
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.loading import load_model
 from medgemma_visualizer.models.reading import Reading, read
-from medgemma_visualizer.records import Answer, Case, Heatmap, Scores
+from medgemma_visualizer.records import Answer, Case, Heatmap, Score, Scores
 from medgemma_visualizer.reports import token_page
 from medgemma_visualizer.scores.body import body_mask
 from medgemma_visualizer.scores.localisation import localisation_scores
@@ -127,35 +127,46 @@ def analyze(
 
 
 def draw_all(heatmaps: Mapping[str, Heatmap], case: Case, **style: Any) -> Image:
-    """A contact sheet: the film under every method's map, with the scores that a reader compares first."""
+    """A contact sheet: the film under every method's map, with the scores that a reader compares first.
+
+    Where the finding's region is known: pointing game, relevance mass ÷ chance and ROC-AUC. Elsewhere: the share inside
+    the body and the normalised entropy, each with its chance level in brackets.
+    """
     image = picture(case)
+    body = body_mask(grayscale(image))
     tiles = [
-        Tile(
-            METHODS[name].label, heatmap, caption=_caption(heatmap, case), reason="; ".join(heatmap.fallbacks.values())
-        )
+        Tile(METHODS[name].label, heatmap, _caption(heatmap, case, body), "; ".join(heatmap.fallbacks.values()))
         for name, heatmap in heatmaps.items()
     ]
-    return contact_sheet(image, tiles, body_mask(grayscale(image)), **style)
+    return contact_sheet(image, tiles, body, **style)
 
 
-def draw_tokens(analysis: Analysis, method: str) -> str:
-    """A self-contained HTML page with every generated token of an analysis and its map."""
+def draw_tokens(analysis: Analysis, method: str, **options: Any) -> str:
+    """A self-contained HTML page with every generated token of an analysis and its map; options go to the method."""
     image = analysis.reading.image
-    maps = token_maps(analysis.reading, method)
+    maps = token_maps(analysis.reading, method, **options)
     return token_page(image, analysis.case.question, analysis.answer, maps, body_mask(grayscale(image)))
 
 
-def _caption(heatmap: Heatmap, case: Case) -> str:
-    """Pointing game, relevance mass over chance and ROC-AUC where the region is known; seconds always."""
+def _caption(heatmap: Heatmap, case: Case, body: np.ndarray) -> str:
+    """What a reader compares first: against the finding's region where it is known, else on the map's face."""
     spent = f"{heatmap.seconds:.2f} s"
-    if not heatmap.available or case.region is None:
+    if not heatmap.available:
         return spent
+    if case.region is None:
+        return " · ".join([*_on_its_face(quality_scores(heatmap.map, body, case.view)), spent])
     scores = localisation_scores(heatmap.map, case.region)
     parts = [f"AUC {scores['roc_auc'].value:.2f}", spent]
     mass = lift(scores["relevance_mass"])
     if mass is not None:
         parts.insert(0, f"mass {mass:.1f} × chance")
     return " · ".join([f"{'hit' if scores['pointing_game'].value == 1 else 'miss'}", *parts])
+
+
+def _on_its_face(scores: Mapping[str, Score]) -> list[str]:
+    """Share inside the body and spread, each with its chance level."""
+    names = {"inside_body_ratio": "in body", "normalized_entropy": "spread"}
+    return [f"{word} {scores[name].value:.2f} ({scores[name].chance:.2f})" for name, word in names.items()]
 
 
 def about(model: Model) -> dict[str, Any]:

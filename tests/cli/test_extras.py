@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from medgemma_visualizer.cli import main
+from medgemma_visualizer.cli.output import named_values
+from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.heatmaps import METHODS
 
 
@@ -48,3 +53,57 @@ def test_a_sheet_of_an_earlier_run_does_not_stay(tmp_path: Path) -> None:
     _run("--out", str(tmp_path))
     assert not (tmp_path / "methods.png").exists()
     assert not (tmp_path / "tokens.html").exists()
+
+
+def test_layers_and_heads_reach_the_tokens_and_the_sheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import medgemma_visualizer.heatmaps as room
+    from medgemma_visualizer import verbs
+
+    monkeypatch.setattr(METHODS, "_entries", {name: METHODS[name] for name in ("cross_attention", "token_gradient")})
+    seen: list[Any] = []
+    monkeypatch.setattr(room, "explain_all", _noting(seen, room.explain_all))
+    monkeypatch.setattr(verbs, "token_maps", _noting(seen, verbs.token_maps))
+    options = ("--layers", "0,1", "--heads", "2", "--option", "sinks=5")
+    _run("--method", "cross_attention", *options, "--all-methods", "--tokens", "--out", str(tmp_path))
+    assert seen == [{"layers": [0, 1], "heads": [2], "sinks": 5}] * 2
+
+
+def _noting(seen: list[Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *arguments, **options: (seen.append(options), function(*arguments, **options))[1]
+
+
+def test_any_option_of_a_method_can_be_given(tmp_path: Path) -> None:
+    _run("--method", "hires_cam", "--option", "layer=-2", "--out", str(tmp_path))
+    result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    assert result["heatmap"]["extras"] == {"layer": -2}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("layer=-2", -2),
+        ("space=pixels", "pixels"),
+        ("layers=[0,1]", [0, 1]),
+        ("x=__import__('os')", "__import__('os')"),
+    ],
+)
+def test_a_value_is_read_as_a_literal_and_never_run(text: str, value: Any) -> None:
+    assert list(named_values([text]).values()) == [value]
+
+
+@pytest.mark.parametrize("text", ["layer", "=3", "a b=3", "1a=2"])
+def test_an_option_without_name_or_value_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="name=value"):
+        named_values([text])
+
+
+def test_a_sheet_without_a_known_region_shows_scores_with_chance(demo: Any, cases: Any) -> None:
+    from medgemma_visualizer import verbs
+
+    case = cases[0].asking("What does this radiograph show?")
+    heatmap = verbs.explain(demo, case, method="token_gradient")
+    body = np.ones((512, 512), bool)
+    caption = verbs._caption(heatmap, case, body)
+    assert caption.startswith("in body 1.00 (1.00) · spread 0.")
+    assert "(1.00) · " in caption
+    assert verbs._caption(heatmap, cases[0], body).startswith(("hit · mass", "miss · mass"))

@@ -49,7 +49,7 @@ def test_methods_are_listed_by_their_whole_names_in_eighty_columns(call: Call, m
 def test_methods_as_json_say_all_that_a_method_declares(call: Call) -> None:
     listed = json.loads(call("methods", "--json").out)["methods"]
     assert [entry["name"] for entry in listed] == list(METHODS)
-    keys = {"name", "label", "needs", "cost", "text_dependent", "signed", "paper"}
+    keys = {"name", "label", "needs", "cost", "text_dependent", "signed", "paper", "options"}
     assert all(set(entry) == keys for entry in listed)
 
 

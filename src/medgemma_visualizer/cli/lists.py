@@ -25,8 +25,14 @@ def methods(as_json: AsJson = False) -> None:
     table = _table("Method", "Needs", "Question", "Signed", "Cost; source")
     for name, entry in METHODS.items():
         dependent, signed = ("yes" if flag else "no" for flag in (entry.text_dependent, entry.signed))
-        table.add_row(name, entry.needs, dependent, signed, Text(f"{entry.cost};\n").append(entry.paper, style="dim"))
-    notes = "Question: the map depends on it. Signed: values speak for and against the target."
+        told = Text(f"{entry.cost};\n").append(f"{entry.paper}\n", style="dim")
+        table.add_row(
+            name, entry.needs, dependent, signed, told.append(f"options: {', '.join(entry.options) or 'none'}")
+        )
+    notes = (
+        "Question: the map depends on it. Signed: values speak for and against the target. Options go to `analyze "
+        "--option name=value`; docs/methods.md and the docstrings say what they mean."
+    )
     output.show(table, notes)
 
 
@@ -65,7 +71,8 @@ def info(as_json: AsJson = False) -> None:
 
 def _facts(entry: Any) -> dict[str, Any]:
     """A method without its function."""
-    return {name: getattr(entry, name) for name in ("label", "needs", "cost", "text_dependent", "signed", "paper")}
+    names = ("label", "needs", "cost", "text_dependent", "signed", "paper", "options")
+    return {name: getattr(entry, name) for name in names}
 
 
 def _table(*columns: str) -> Table:

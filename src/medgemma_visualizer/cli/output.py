@@ -5,6 +5,7 @@ Nothing that a person or a model wrote reaches a terminal as anything but letter
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import math
@@ -12,7 +13,7 @@ import os
 import sys
 import tempfile
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -90,6 +91,20 @@ def indices(**lists: str | None) -> dict[str, list[int]]:
             found[name] = [int(part) for part in text.split(",")]
         except ValueError:
             raise InputError(f"--{name} {text!r} is not a list of whole numbers such as '0,2' or '-1'.") from None
+    return found
+
+
+def named_values(texts: Iterable[str]) -> dict[str, Any]:
+    """Options such as "layer=-2" by name; a value is a number, a list or True where it reads as one, else a word."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise InputError(f"--option {text!r} is not of the form name=value, such as 'layer=-2'.")
+        try:
+            found[name.strip()] = ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            found[name.strip()] = value.strip()
     return found
 
 

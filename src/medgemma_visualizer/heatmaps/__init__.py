@@ -17,7 +17,7 @@ from medgemma_visualizer.heatmaps import smoothgrad as _smoothgrad  # noqa: F401
 from medgemma_visualizer.heatmaps import tam as _tam  # noqa: F401
 from medgemma_visualizer.heatmaps import token_gradient as _token_gradient  # noqa: F401
 from medgemma_visualizer.heatmaps.explain import explain, explain_all, explain_reading, get_attention_with_fallback
-from medgemma_visualizer.heatmaps.methods import METHODS, Method, RawMap
+from medgemma_visualizer.heatmaps.methods import METHODS, Method, RawMap, options_for
 from medgemma_visualizer.heatmaps.targets import find_target_tokens_with_offsets, resolve
 from medgemma_visualizer.heatmaps.text_side import text_side
 from medgemma_visualizer.heatmaps.tokens import token_maps, words_for_cell
@@ -31,6 +31,7 @@ __all__ = [
     "explain_reading",
     "find_target_tokens_with_offsets",
     "get_attention_with_fallback",
+    "options_for",
     "resolve",
     "text_side",
     "token_maps",
