@@ -19,16 +19,19 @@ from medgemma_visualizer.heatmaps import token_gradient as _token_gradient  # no
 from medgemma_visualizer.heatmaps.explain import explain, explain_all, explain_reading, get_attention_with_fallback
 from medgemma_visualizer.heatmaps.methods import METHODS, Method, RawMap, options_for
 from medgemma_visualizer.heatmaps.targets import find_target_tokens_with_offsets, resolve
-from medgemma_visualizer.heatmaps.text_side import text_side
-from medgemma_visualizer.heatmaps.tokens import token_maps, words_for_cell
+from medgemma_visualizer.heatmaps.text_side import TextSide, explain_words, text_side
+from medgemma_visualizer.heatmaps.tokens import CellLink, token_maps, words_for_cell
 
 __all__ = [
     "METHODS",
+    "CellLink",
     "Method",
     "RawMap",
+    "TextSide",
     "explain",
     "explain_all",
     "explain_reading",
+    "explain_words",
     "find_target_tokens_with_offsets",
     "get_attention_with_fallback",
     "options_for",

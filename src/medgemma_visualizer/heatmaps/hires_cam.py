@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from medgemma_visualizer.errors import UnavailableError
-from medgemma_visualizer.heatmaps.gradients import Layer, at_layer, layers_used, to_grid
+from medgemma_visualizer.heatmaps.gradients import Activation, Layer, at_layer, layers_used, to_grid
 from medgemma_visualizer.heatmaps.methods import RawMap, method
 from medgemma_visualizer.heatmaps.targets import Aim
 from medgemma_visualizer.models.reading import Reading
@@ -37,13 +37,27 @@ def hires_cam(reading: Reading, aim: Aim, *, layer: Layer = "projector") -> RawM
             one of SigLIP), which makes gradient · activation zero by Euler's theorem.
     """
     found = at_layer(reading, aim, layer)
+    values = channel_sums(found, reading.model.dtype, f"layer {layer!r}")  # (P,)
+    return RawMap(to_grid(reading, values, found.grid), layers_used(reading.model, layer), None, {"layer": layer})
+
+
+def channel_sums(found: Activation, dtype: torch.dtype, where: str) -> torch.Tensor:
+    """Σ_k gradient_k · activation_k: (P, D) -> (P,).
+
+    Args:
+        dtype: What the model computes in, for what counts as rounding.
+        where: For the message.
+
+    Raises:
+        UnavailableError: The products cancel at every position.
+    """
     products = found.values * found.gradient  # (P, D)
     values = products.sum(-1)  # (P,)
-    rounding = max(1e-5, torch.finfo(reading.model.dtype).eps / 4) * products.abs().sum(-1).max()
+    rounding = max(1e-5, torch.finfo(dtype).eps / 4) * products.abs().sum(-1).max()
     if bool(values.abs().max() <= rounding):
         raise UnavailableError(
-            f"Gradient times activation cancels to rounding noise at every position of layer {layer!r}: a "
+            f"Gradient times activation cancels to rounding noise at every position of {where}: a "
             "normalisation follows it, so the score does not change when an activation is scaled. Choose an "
-            "earlier layer."
+            "earlier layer or another method."
         )
-    return RawMap(to_grid(reading, values, found.grid), layers_used(reading.model, layer), None, {"layer": layer})
+    return values

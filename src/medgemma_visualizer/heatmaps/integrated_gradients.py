@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ Score = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class _Path:
+class Path:
     """A straight way from `start` to `end`, both (1, …), and the score of up to `batch` points on it at once."""
 
     score: Score
@@ -80,10 +81,19 @@ def integrated_gradients(
         InputError: No such space or baseline, or fewer than one step.
         UnavailableError: The gradient is zero or not finite, or the gap stays above 1 % at the most steps.
     """
+    refuse_blind(reading, aim)
+    attribution, extras = integrate(reading, aim, _path(reading, aim, space, baseline), steps)
+    return RawMap(_summed(reading, attribution, space), extras=extras)
+
+
+def integrate(reading: Reading, aim: Aim, path: Path, steps: int | None = None) -> tuple[torch.Tensor, dict[str, Any]]:
+    """(end − start) · mean gradient along a path: float32 (…), and the extras of `integrated_gradients`.
+
+    Raises:
+        InputError, UnavailableError: As `integrated_gradients`.
+    """
     if steps is not None and steps < 1:
         raise InputError(f"steps is {steps!r}; give at least 1.")
-    refuse_blind(reading, aim)
-    path = _path(reading, aim, space, baseline)
     difference = _difference(path)
     for count in _steps(reading) if steps is None else (steps,):
         attribution = (path.end - path.start)[0].float() * checked(reading, aim, _mean_gradient(path, count))
@@ -93,31 +103,35 @@ def integrated_gradients(
             break
     if steps is None and share > TOLERANCE:
         raise UnavailableError(_incomplete(aim, gap, difference, count))
-    extras = {"difference": difference, "completeness_gap": gap, "gap_share": share, "steps": count}
-    return RawMap(_summed(reading, attribution, space), extras=extras)
+    return attribution, {"difference": difference, "completeness_gap": gap, "gap_share": share, "steps": count}
 
 
 def _steps(reading: Reading) -> tuple[int, ...]:
     return STEPS if reading.model.dtype == torch.float32 else STEPS_HALF
 
 
-def _path(reading: Reading, aim: Aim, space: Space, baseline: Baseline) -> _Path:
+def _path(reading: Reading, aim: Aim, space: Space, baseline: Baseline) -> Path:
     """The picture's representation in that space, its baseline, and how to score what lies between."""
 
     def score(at: torch.Tensor) -> torch.Tensor:
         return score_tokens(reading, aim, at if space == "tokens" else image_tokens(reading.model, at))
 
     end = original(reading, space)
-    return _Path(score, baseline_for(reading, space, baseline), end, max(1, batch_size(reading, aim, space) // _GRAPH))
+    return Path(score, baseline_for(reading, space, baseline), end, points_at_once(reading, aim, space))
+
+
+def points_at_once(reading: Reading, aim: Aim, space: Space = "tokens") -> int:
+    """How many points share a pass that keeps its graph."""
+    return max(1, batch_size(reading, aim, space) // _GRAPH)
 
 
 @torch.no_grad()
-def _difference(path: _Path) -> float:
+def _difference(path: Path) -> float:
     """f(x) − f(x′)."""
     return float(path.score(path.end).double() - path.score(path.start).double())
 
 
-def _mean_gradient(path: _Path, steps: int) -> torch.Tensor:
+def _mean_gradient(path: Path, steps: int) -> torch.Tensor:
     """∫ ∂f/∂x dα over α from 0 to 1 by a Gauss–Legendre rule, exact for polynomials of degree 2 · steps − 1: (…)."""
     total = torch.zeros_like(path.end[0], dtype=torch.float32)
     batches = track(_points(steps, path.batch), total=steps, what="path points", weights=lambda batch: len(batch[0]))

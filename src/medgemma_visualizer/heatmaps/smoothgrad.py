@@ -70,9 +70,18 @@ def _check(base: str, samples: int, noise: float, options: dict[str, Any]) -> No
     if METHODS[base].needs != "gradient" or base == "smoothgrad":
         raise InputError(f"smoothgrad needs a gradient method as its base, not {base!r}; try 'token_gradient'.")
     refuse_unknown_options([base], options)
-    if samples < 1 or not noise > 0:
-        raise InputError(f"smoothgrad needs samples ≥ 1 and noise > 0, not {samples!r} and {noise!r}.")
+    check_noise(samples, noise)
     if options.get("layer", "projector") != "projector" or options.get("space", "tokens") != "tokens":
         raise InputError(
             "smoothgrad puts its noise on the image tokens; its base must start there (no vision layer, no pixels)."
         )
+
+
+def check_noise(samples: int, noise: float) -> None:
+    """Raises where there is nothing to average.
+
+    Raises:
+        InputError: samples or noise out of range.
+    """
+    if samples < 1 or not noise > 0:
+        raise InputError(f"smoothgrad needs samples ≥ 1 and noise > 0, not {samples!r} and {noise!r}.")

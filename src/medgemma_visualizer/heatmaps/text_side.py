@@ -1,34 +1,30 @@
 """How much of an answer is the picture and how much the question: the same method on words as on image tokens.
 
-Knows how to remove a word, or its path, or follow its gradient; knows nothing about drawing. An answer that stays the
-same without the picture is the language prior's, however convincing the map.
+Knows how to remove a word, or its path, or what a method's gradient says of it; knows nothing about drawing. An answer
+that stays the same without the picture is the language prior's, however convincing the map.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
-from medgemma_visualizer.errors import UnavailableError, unknown_name
+from medgemma_visualizer.errors import InputError, UnavailableError
 from medgemma_visualizer.heatmaps.attention_knockout import score_cuts
-from medgemma_visualizer.heatmaps.probing import (
-    baseline_for,
-    batch_size,
-    batches,
-    joined,
-    score_masks,
-    scores_of,
-)
-from medgemma_visualizer.heatmaps.targets import Aim
-from medgemma_visualizer.models.forward import decode_embeddings, embed, ensure_finite
+from medgemma_visualizer.heatmaps.cross_attention import indices
+from medgemma_visualizer.heatmaps.methods import METHODS
+from medgemma_visualizer.heatmaps.probing import batch_size, batches, joined, refuse_rounding, score_masks, scores_of
+from medgemma_visualizer.heatmaps.relevance import relevance
+from medgemma_visualizer.heatmaps.targets import Aim, ScoreFunction, resolve
+from medgemma_visualizer.heatmaps.text_gradients import BY_GRADIENT, embedded, logits_of
 from medgemma_visualizer.models.reading import Reading
 from medgemma_visualizer.records import Target, Token
-
-#: Gauss-Legendre points on the straight path of integrated gradients.
-_STEPS = 24
 
 
 @dataclass(frozen=True)
@@ -39,12 +35,17 @@ class TextSide:
         method: How it was measured.
         target: What is explained.
         words: Tokens of the question.
-        values: float32 (words,), signed, in units of the score: above 0 where a word supports the target.
-        image_effect: What the whole picture contributes, in the same units.
-        words_effect: What all words together contribute (not always the sum of `values`: words interact).
+        values: float32 (words,). Where `signed`, above 0 where a word supports the target; else ≥ 0, larger is more.
+            In units of the score; for "gradient_norm" of the score per unit of the embedding.
+        image_effect: What the whole picture contributes, in the same units. Methods that remove something remove all of
+            it at once; for the others it is the sum over image tokens.
+        words_effect: What all words together contribute (not always the sum of `values`: removed words interact).
         image_share: |image_effect| / (|image_effect| + |words_effect|) in [0, 1]; 0.5 where both weigh the same.
         score: f(x), the score as asked.
         prior: f with every image token replaced by the mean token: what language alone says.
+        requested: The method that was asked for.
+        fallbacks: Method -> reason, where the one that was asked for gave no numbers for words.
+        left_out: Options of the map that have no place here (a window, a vision layer), so that they were not used.
     """
 
     method: str
@@ -56,35 +57,107 @@ class TextSide:
     image_share: float
     score: float
     prior: float
+    requested: str
+    fallbacks: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def signed(self) -> bool:
+        """Whether values speak for and against the target."""
+        return METHODS[self.method].signed
 
 
 #: (values of the words (W,), effect of the whole image, effect of all words)
 _Effects = tuple[np.ndarray, float, float]
 
 
-def text_side(reading: Reading, aim: Aim, method: str = "occlusion") -> TextSide:
+def explain_words(reading: Reading, method: str, target: str | ScoreFunction | None = None, **options: Any) -> TextSide:
+    """As `text_side`, for the method of a map; by occlusion where that one has no numbers for words, and it says why.
+
+    Args:
+        method: A name of `METHODS`.
+        target: As in `targets.resolve`.
+        **options: As the map had them; `left_out` names those that have no place here.
+
+    Raises:
+        InputError: Unknown method, or a target that is not there.
+        UnavailableError: Occlusion cannot tell either; the message says why.
+    """
+    aim = resolve(reading, target)
+    if METHODS[method] and method in TEXT_METHODS:
+        taken = {name: value for name, value in options.items() if name in _options(method)}
+        try:
+            side = text_side(reading, aim, method, **taken)
+            return replace(side, left_out=tuple(name for name in options if name not in taken))
+        except UnavailableError as error:
+            if method == "occlusion":
+                raise
+            reason = str(error)
+    else:
+        reason = "It gives no numbers for the question's words."
+    return replace(text_side(reading, aim, "occlusion"), requested=method, fallbacks={method: reason})
+
+
+def text_side(reading: Reading, aim: Aim, method: str = "occlusion", **options: Any) -> TextSide:
     """The question's words under the method that explains the picture, and the picture's share of the answer.
 
     Args:
-        method: "occlusion" (a word's embedding becomes the vocabulary's mean, image tokens become their mean),
-            "attention_knockout" (the target's rows are cut off, in all layers), "token_gradient"
-            ((embedding − the same baselines) · gradient) or "integrated_gradients" (its mean over the path).
+        method: A name of `TEXT_METHODS`. "occlusion": a word's embedding becomes the vocabulary's mean, image tokens
+            become their mean. "attention_knockout": the target's rows are cut off. The gradient methods take the
+            gradient at all embeddings at once, with the same baselines (`text_gradients`); "relevance" follows the same
+            attention to both sides.
+        **options: `layers` of "attention_knockout"; `steps` of "integrated_gradients"; `samples`, `noise` and `seed` of
+            "smoothgrad".
 
     Raises:
-        InputError: Another method.
-        UnavailableError: Neither picture nor words change the score, so there is no share to give.
+        InputError: A method or option that is not there.
+        UnavailableError: Neither picture nor words change the score, so there is no share to give; or the method cannot
+            explain this target, as for its map.
     """
-    if method not in TEXT_METHODS:
-        raise unknown_name("method for the question's words", method, TEXT_METHODS)
+    measure = _measure(method, options)
     everything = np.ones((1, *reading.model.grid), dtype=bool)
     score, prior = score_masks(reading, aim, np.concatenate([~everything, everything]), what="passes")
-    values, image, words = TEXT_METHODS[method](reading, aim)
+    values, image, words = measure(reading, aim, **options)
     if image == 0 and words == 0:
         raise UnavailableError(f"By {method}, neither the picture nor the question changes the score of this target.")
-    share = abs(image) / (abs(image) + abs(words))
     return TextSide(
-        method, aim.target, _words(reading), values.astype(np.float32), image, words, share, float(score), float(prior)
+        method=method,
+        target=aim.target,
+        words=_words(reading),
+        values=values.astype(np.float32),
+        image_effect=image,
+        words_effect=words,
+        image_share=abs(image) / (abs(image) + abs(words)),
+        score=float(score),
+        prior=float(prior),
+        requested=method,
     )
+
+
+def _measure(method: str, options: Mapping[str, Any]) -> Callable[..., _Effects]:
+    """The method's function.
+
+    Raises:
+        InputError: It is no method, has no numbers for words, or does not take these options.
+    """
+    if method not in TEXT_METHODS:
+        METHODS[method]
+        raise InputError(
+            f"Method {method!r} gives no numbers for the question's words. Those that do: {', '.join(TEXT_METHODS)}."
+        )
+    known = _options(method)
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise InputError(
+            f"For the question's words {method!r} does not take these options: {', '.join(unknown)}. "
+            f"It takes: {', '.join(known) or 'none'}."
+        )
+    return TEXT_METHODS[method]
+
+
+def _options(method: str) -> list[str]:
+    function: Callable[..., Any] = BY_GRADIENT.get(method) or TEXT_METHODS[method]
+    return [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
 
 
 def _words(reading: Reading) -> tuple[Token, ...]:
@@ -94,91 +167,62 @@ def _words(reading: Reading) -> tuple[Token, ...]:
 
 
 def _removals(reading: Reading, length: int) -> np.ndarray:
-    """bool (2 + words, S): nothing but the image, all words, and each word alone."""
+    """bool (3 + words, S): nothing, nothing but the image, all words, and each word alone."""
     words, image = list(reading.prompt.question_positions), list(reading.prompt.image_positions)
-    removed = np.zeros((2 + len(words), length), dtype=bool)
-    removed[0, image] = True
-    removed[1, words] = True
-    removed[range(2, 2 + len(words)), words] = True
+    removed = np.zeros((3 + len(words), length), dtype=bool)
+    removed[1, image] = True
+    removed[2, words] = True
+    removed[range(3, 3 + len(words)), words] = True
     return removed
 
 
 def _lost(scores: np.ndarray) -> _Effects:
-    """Effects from scores of: nothing removed, then `_removals` in their order."""
+    """Effects from the scores of `_removals`, in their order.
+
+    Raises:
+        UnavailableError: Image and words as a whole change the score by rounding only, whose share means nothing.
+    """
+    refuse_rounding(scores[:3])
     lost = scores[0] - scores[1:]
     return lost[2:], float(lost[0]), float(lost[1])
 
 
 def _occlusion(reading: Reading, aim: Aim) -> _Effects:
-    ids = reading.ids(aim.forced)
-    before, after = _embeddings(reading, aim)
-    removed = np.concatenate([np.zeros((1, len(ids)), dtype=bool), _removals(reading, len(ids))])
+    inside = embedded(reading, aim)
+    removed = _removals(reading, inside.values.shape[1])
 
     def scored(chunk: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            altered = torch.where(torch.from_numpy(chunk).to(before.device)[..., None], after, before)  # (B, S, D)
-            return scores_of(aim, _logits(reading, aim, altered))
+            gone = torch.from_numpy(chunk).to(inside.values.device)[..., None]  # (B, S, 1)
+            return scores_of(aim, logits_of(reading, aim, torch.where(gone, inside.baseline, inside.values)))
 
     return _lost(joined(scored(chunk)[:new] for chunk, new in batches(removed, batch_size(reading, aim), "words")))
 
 
-def _knockout(reading: Reading, aim: Aim) -> _Effects:
-    length = len(reading.prompt.ids) + len(aim.forced)
-    removed = np.concatenate([np.zeros((1, length), dtype=bool), _removals(reading, length)])
-    rows = sorted(set(aim.rows))
-    return _lost(score_cuts(reading, aim, removed, rows, range(reading.model.n_layers)))
+def _knockout(reading: Reading, aim: Aim, *, layers: Sequence[int] | None = None) -> _Effects:
+    every = tuple(range(reading.model.n_layers))
+    chosen = indices("layer", layers, reading.model.n_layers, default=every)
+    removed = _removals(reading, len(reading.prompt.ids) + len(aim.forced))
+    return _lost(score_cuts(reading, aim, removed, sorted(set(aim.rows)), chosen))
 
 
-def _gradient(reading: Reading, aim: Aim) -> _Effects:
-    return _along(reading, aim, [1.0], [1.0])
+def _relevance(reading: Reading, aim: Aim) -> _Effects:
+    raw = relevance(reading, aim)
+    words = np.asarray(raw.extras["question_relevance"])
+    return words, float(raw.values.sum(dtype=np.float64)), float(words.sum())
 
 
-def _integrated(reading: Reading, aim: Aim) -> _Effects:
-    nodes, weights = np.polynomial.legendre.leggauss(_STEPS)  # on −1 … 1
-    return _along(reading, aim, (nodes + 1) / 2, weights / 2)
+def _by_gradient(compute: Callable[..., torch.Tensor], reading: Reading, aim: Aim, **options: Any) -> _Effects:
+    """Numbers (N + W,) of image tokens and words, summed on each side."""
+    values = compute(reading, aim, **options).double().cpu().numpy()
+    image, words = np.split(values, [len(reading.prompt.image_positions)])
+    return words, float(image.sum()), float(words.sum())
 
 
-def _along(reading: Reading, aim: Aim, shares: Iterable[float], weights: Iterable[float]) -> _Effects:
-    """(embedding − baseline) · weighted gradients between baseline (0) and input (1), summed over features."""
-    before, after = _embeddings(reading, aim)
-    words, image = list(reading.prompt.question_positions), list(reading.prompt.image_positions)
-    moved = torch.zeros(before.shape[1], 1, dtype=torch.bool, device=before.device)
-    moved[words + image] = True
-    start = torch.where(moved, after, before)
-    total = torch.zeros_like(before, dtype=torch.float32)
-    for share, weight in zip(shares, weights, strict=True):
-        with torch.enable_grad():
-            point = torch.lerp(start, before, float(share)).detach().requires_grad_()  # (1, S, D)
-            (gradient,) = torch.autograd.grad(aim.score(_logits(reading, aim, point)).sum(), point)
-        total += gradient.float() * weight
-    values = ((before - start).float() * ensure_finite(total, "the gradients")).sum(-1)[0].cpu().numpy()  # (S,)
-    return values[words], float(values[image].sum()), float(values[words].sum())
-
-
-def _embeddings(reading: Reading, aim: Aim) -> tuple[torch.Tensor, torch.Tensor]:
-    """Embeddings as read, and with every position at its baseline: two (1, S, D)."""
-    model, ids = reading.model, reading.ids(aim.forced)
-    with torch.no_grad():
-        before = embed(model, ids, reading.image_tokens)
-        table = model.text.get_input_embeddings()
-        some = ids[list(reading.prompt.question_positions)[:1]]
-        scale = table(some).float().norm() / table.weight[some].float().norm()  # Gemma scales its embeddings
-        mean = (table.weight.mean(0, dtype=torch.float32) * scale).to(before.dtype)
-        after = mean.expand_as(before).clone()
-        after[:, list(reading.prompt.image_positions)] = baseline_for(reading, "tokens")
-    return before, after
-
-
-def _logits(reading: Reading, aim: Aim, embeds: torch.Tensor) -> torch.Tensor:
-    """Embeddings (B, S, D) -> logits (B, R, V) at the target's rows."""
-    states = decode_embeddings(reading.model, embeds, reading.ids(aim.forced))[:, list(aim.rows)]
-    return ensure_finite(reading.model.head(states).float(), "the logits")
-
-
-#: Methods whose numbers for words mean the same as for image tokens.
-TEXT_METHODS: dict[str, Callable[[Reading, Aim], _Effects]] = {
+#: Methods whose numbers for words mean the same as for image tokens: all gradient methods, occlusion and knockout.
+TEXT_METHODS: dict[str, Callable[..., _Effects]] = {
     "occlusion": _occlusion,
     "attention_knockout": _knockout,
-    "token_gradient": _gradient,
-    "integrated_gradients": _integrated,
+    "relevance": _relevance,
+    **{name: partial(_by_gradient, compute) for name, compute in BY_GRADIENT.items()},
 }
