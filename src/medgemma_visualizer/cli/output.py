@@ -15,7 +15,7 @@ import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,20 @@ if TYPE_CHECKING:
 
 #: Files of `analyze`; the last one appears last and marks a complete result.
 RESULTS = ("heatmap.npz", "overlay.png", "scores.png", "methods.png", "tokens.html", "result.json")
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a further question adds to a result.
+
+    Attributes:
+        document: Its JSON values.
+        rows: The same for people.
+    """
+
+    document: dict[str, Any]
+    rows: tuple[RenderableType, ...]
+
 
 #: Bidirectional marks that turn around what follows them on the line.
 _TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
@@ -145,7 +159,11 @@ def progress(message: str, *, quiet: bool = False) -> Iterator[None]:
 
 
 def write_analysis(
-    analysis: Analysis, folder: Path, extras: Mapping[str, Image | str] | None = None, **style: Any
+    analysis: Analysis,
+    folder: Path,
+    extras: Mapping[str, Image | str] | None = None,
+    parts: Mapping[str, Part] | None = None,
+    **style: Any,
 ) -> dict[str, Path]:
     """Writes the files of `analyze`, replacing those of an earlier run whole.
 
@@ -153,6 +171,7 @@ def write_analysis(
         analysis: What to write.
         folder: Where to.
         extras: File name -> a further picture, or the text of a further page.
+        parts: Key of result.json -> what stands there.
         **style: As in `verbs.draw`.
 
     Raises:
@@ -160,7 +179,7 @@ def write_analysis(
     """
     from medgemma_visualizer.verbs import draw, scores_figure
 
-    document = json.dumps(as_document(analysis), indent=2, ensure_ascii=False, allow_nan=False)
+    document = json.dumps(as_document(analysis, parts), indent=2, ensure_ascii=False, allow_nan=False)
     pictures = {"overlay.png": draw(analysis.heatmap, analysis.case, answer=_told(analysis.answer), **style)}
     if analysis.heatmap.available:
         pictures["scores.png"] = scores_figure(analysis.scores)
@@ -207,7 +226,7 @@ def _publish(partial: Path, folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in made}
 
 
-def as_document(analysis: Analysis) -> dict[str, Any]:
+def as_document(analysis: Analysis, parts: Mapping[str, Part] | None = None) -> dict[str, Any]:
     """The result as plain JSON values; no path and no name of a file travels in it."""
     case, said, heatmap = analysis.case, analysis.answer, analysis.heatmap
     return {
@@ -230,6 +249,7 @@ def as_document(analysis: Analysis) -> dict[str, Any]:
         "model": analysis.model,
         "versions": dict(heatmap.versions),
         "seconds": round(analysis.seconds, 3),
+        **{name: part.document for name, part in (parts or {}).items()},
     }
 
 
@@ -252,30 +272,34 @@ def _probability(said: Answer) -> str:
     return f"p(this answer) = {math.exp(sum(token.logprob or 0.0 for token in said.tokens)):.3f}"
 
 
-def print_analysis(analysis: Analysis, written: dict[str, Path], *, as_json: bool) -> None:
+def print_analysis(
+    analysis: Analysis, written: dict[str, Path], parts: Mapping[str, Part] | None = None, *, as_json: bool
+) -> None:
     """The result for people, or as one JSON document."""
     if as_json:
-        print_json(as_document(analysis))
+        print_json(as_document(analysis, parts))
         return
     case, said, heatmap = analysis.case, analysis.answer, analysis.heatmap
     probability = f"   {_probability(said)}"
     right = {None: "", True: "   right", False: f"   wrong, the truth is {case.truth}"}[analysis.correct]
     flag = ", text-independent" if heatmap.text_independent else ""
     rows: list[RenderableType] = [
-        _line("Question", case.question),
-        _line("Answer", f"{said.text}{probability}{right}"),
-        *([_line("Notice", said.notice, "yellow")] if said.notice else []),
-        _line("Model", f"{analysis.model['name']} on {analysis.model['device']}"),
-        _line("Map", f"{heatmap.method}{flag}, target ({heatmap.target.kind}): {heatmap.target.text}"),
-        *(_line("Failed", f"{name}: {reason}", "yellow") for name, reason in heatmap.fallbacks.items()),
+        line("Question", case.question),
+        line("Answer", f"{said.text}{probability}{right}"),
+        *([line("Notice", said.notice, "yellow")] if said.notice else []),
+        line("Model", f"{analysis.model['name']} on {analysis.model['device']}"),
+        line("Map", f"{heatmap.method}{flag}, target ({heatmap.target.kind}): {heatmap.target.text}"),
+        *(line("Failed", f"{name}: {reason}", "yellow") for name, reason in heatmap.fallbacks.items()),
         _table(analysis) if heatmap.available else Text("No explanation is available.", style="yellow"),
-        *(_line("Written", str(path)) for path in written.values()),
+        *(row for part in (parts or {}).values() for row in part.rows),
+        *(line("Written", str(path)) for path in written.values()),
         Text("Research use only, not for clinical use.", style="dim"),
     ]
     show(*rows)
 
 
-def _line(label: str, text: str, style: str = "bold") -> Text:
+def line(label: str, text: str, style: str = "bold") -> Text:
+    """A line of a result: what it is about, and what is said."""
     return Text(f"{label:<10}", style=style).append(printable(text), style="not bold default")
 
 
