@@ -118,6 +118,12 @@ def generate(model: Model, prompt: Prompt, tokens: torch.Tensor, max_new_tokens:
     ids = torch.tensor(prompt.ids, device=model.device)
     cache = DynamicCache(config=model.text.config)
     states = decode_embeddings(model, embed(model, ids, tokens), ids, cache=cache)
+    return go_on(model, states, cache, max_new_tokens)
+
+
+@torch.no_grad()
+def go_on(model: Model, states: torch.Tensor, cache: DynamicCache, max_new_tokens: int) -> Generated:
+    """Greedy decoding after a prompt that has been read: its last hidden states (1, S, D), and a cache that grows."""
     logits = ensure_finite(model.head(states[:, -1]).float()[0], "the logits of the answer")  # (V,)
     first = logits
     out: list[int] = []

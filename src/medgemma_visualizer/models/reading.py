@@ -6,7 +6,7 @@ Vision runs once, the answer is generated once, and both are kept here for every
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -14,7 +14,8 @@ from PIL import Image
 
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.answer import extract_answer, token_texts, yes_no
-from medgemma_visualizer.models.forward import Generated, generate, image_tokens, pixels
+from medgemma_visualizer.models.forward import Generated, generate, go_on, image_tokens, pixels
+from medgemma_visualizer.models.prefix import Prefix, prefix_of
 from medgemma_visualizer.models.prompt import Prompt, render
 from medgemma_visualizer.records import Answer, Token
 from medgemma_visualizer.settings import MODEL_CONFIG
@@ -50,8 +51,29 @@ class Reading:
             return image_tokens(self.model, self.pixel_values)
 
     @cached_property
+    def prefix(self) -> Prefix:
+        """What the decoder keeps of the picture, for other questions about it; see `asking`."""
+        return prefix_of(self.model, self.prompt, self.image_tokens)
+
+    @cached_property
     def generated(self) -> Generated:
-        return generate(self.model, self.prompt, self.image_tokens, self.max_new_tokens)
+        known = vars(self).get("prefix")
+        if known is None or not known.begins(self.prompt):
+            return generate(self.model, self.prompt, self.image_tokens, self.max_new_tokens)
+        states, cache = known.continued(self.model, self.prompt)
+        return go_on(self.model, states, cache, self.max_new_tokens)
+
+    def asking(self, question: str, options: Sequence[str] = ()) -> Reading:
+        """The same picture with another question: neither vision nor, with the image first, the decoder reads it again.
+
+        Raises:
+            InputError: The question is longer than the model can read.
+        """
+        prompt = render(self.model, question, image_first=self.prompt.image_first)
+        other = replace(self, prompt=prompt, options=tuple(options))
+        shared = ("pixel_values", "image_tokens", *(["prefix"] if prompt.image_first else []))
+        vars(other).update({name: getattr(self, name) for name in shared})  # where cached_property keeps its results
+        return other
 
     def ids(self, forced: Sequence[int] = ()) -> torch.Tensor:
         """The prompt's ids with a continuation: (S + len(forced),)."""
