@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medgemma_visualizer.checks.whole import Check, check_map
 from medgemma_visualizer.data.photo import grayscale, picture
 from medgemma_visualizer.data.sources import is_demo_film, load_cases
 from medgemma_visualizer.figures import Tile, contact_sheet, overlay, scores_figure
@@ -34,6 +35,8 @@ DEMO_NOTICE = (
     "The embedded model knows simulated films only: this answer means nothing clinically. "
     "For real radiographs load MedGemma: --model google/medgemma-4b-it, or the folder of its weights."
 )
+#: Why no map of such an answer is to be trusted.
+FOREIGN_FILM = "the embedded model knows simulated films only, and this is none of them"
 
 
 def answer(model: Model, case: Case, *, max_new_tokens: int = MODEL_CONFIG["max_new_tokens"]) -> Answer:
@@ -126,6 +129,36 @@ def analyze(
     return Analysis(case, said, heatmap, scores, correct, digest, about(model), time.perf_counter() - start, reading)
 
 
+def check(
+    model: Model,
+    case: Case,
+    *,
+    method: str = RECOMMENDED_METHOD,
+    target: str | ScoreFunction | None = None,
+    options: Mapping[str, Any] | None = None,
+    **how: Any,
+) -> Check:
+    """Explains one case and asks whether that map tells the truth: faithfulness, sanity, and whether to trust it.
+
+    Args:
+        options: Of the method.
+        **how: As in `checks.whole.check_map`: imputers, space, seed, seeds, sanity, full_sanity, …
+
+    Raises:
+        InputError: Unusable image, question, target, method, imputer or number.
+        UnavailableError: The method that was named cannot explain this target.
+    """
+    analysis = analyze(model, case, method=method, target=target, **(options or {}))
+    return check_analysis(analysis, target, options=options, **how)
+
+
+def check_analysis(analysis: Analysis, target: str | ScoreFunction | None = None, **how: Any) -> Check:
+    """As `check`, for an analysis that has been made with that target."""
+    against = (FOREIGN_FILM,) if DEMO_NOTICE in analysis.answer.notice else ()
+    said, heatmap = analysis.answer, analysis.heatmap
+    return check_map(analysis.reading, analysis.case, said, heatmap, target, against=against, **how)
+
+
 def draw_all(heatmaps: Mapping[str, Heatmap], case: Case, **style: Any) -> Image:
     """A contact sheet: the film under every method's map, with the scores that a reader compares first.
 
@@ -209,6 +242,7 @@ def _read(model: Model, case: Case, max_new_tokens: int, image_first: bool = Tru
 __all__: Sequence[str] = (
     "analyze",
     "answer",
+    "check",
     "draw",
     "explain",
     "load_cases",

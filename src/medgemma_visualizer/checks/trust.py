@@ -180,7 +180,9 @@ def _of_faithfulness(found: Faithfulness | None, told: Mapping[str, str]) -> Ite
         yield _missing("faithfulness", "faithfulness", told)
         return
     words: dict[str, Word] = {"worse": DISTRUST, "none": CARE, "better": TRUST}
-    yield words[found.standing], found.verdict
+    undecided, _, _ = found.verdict.partition(":")  # the numbers stand in the verdict itself
+    decided = f"{found.standing} than random under {' and '.join(found.prior)}"
+    yield words[found.standing], undecided if found.standing == "none" else decided
 
 
 def _of_league(heatmap: Heatmap, place: Place | None, reference: str) -> Iterator[Finding]:

@@ -137,7 +137,7 @@ def check_map(
         InputError: Names or numbers that do not fit.
     """
     start = time.perf_counter()
-    _refuse_unknown(imputers, space)
+    refuse_unknown(imputers, space)
     asked, method = _Asked(), heatmap.method
     faithful = weights = targets = order = quadrants = None
     if heatmap.available:
@@ -164,7 +164,7 @@ def _options_of(heatmap: Heatmap, options: Mapping[str, Any]) -> dict[str, Any]:
     return options_for(heatmap.method, options) if heatmap.requested == "auto" else dict(options)
 
 
-def _refuse_unknown(imputers: Sequence[str], space: str) -> None:
+def refuse_unknown(imputers: Sequence[str], space: str) -> None:
     """Raises before any work where a name is unknown.
 
     Raises:

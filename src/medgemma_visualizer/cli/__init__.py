@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import typer
 
 from medgemma_visualizer.cli.analyze import analyze
+from medgemma_visualizer.cli.check import check
 from medgemma_visualizer.cli.lists import info, methods, models
 from medgemma_visualizer.cli.output import printable
 from medgemma_visualizer.errors import VisualizerError
@@ -37,7 +38,7 @@ def _root(debug: Annotated[bool, typer.Option("--debug", help="Show the tracebac
     """Only for the help: `main` reads --debug itself, wherever it stands."""
 
 
-for command in (analyze, methods, models, info):
+for command in (analyze, check, methods, models, info):
     app.command()(command)
 
 

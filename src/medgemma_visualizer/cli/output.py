@@ -33,8 +33,17 @@ if TYPE_CHECKING:
 
     from medgemma_visualizer.verbs import Analysis
 
-#: Files of `analyze`; the last one appears last and marks a complete result.
-RESULTS = ("heatmap.npz", "overlay.png", "scores.png", "methods.png", "tokens.html", "result.json")
+#: Files of `analyze` and `check`; the last one appears last and marks a complete result.
+RESULTS = (
+    "heatmap.npz",
+    "overlay.png",
+    "scores.png",
+    "methods.png",
+    "tokens.html",
+    "curves.png",
+    "sanity.png",
+    "result.json",
+)
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def randomisation_page(
     """The page behind `randomisation_figure`."""
     _check(blocks, similarities, outputs, failed)
     figure = page(WIDTH, TOP + SIMILARITY_HEIGHT + GAP + OUTPUT_HEIGHT + NAMES + FOOT)
-    write(figure, 12, 12, wrapped(title or "Maps while the model forgets", WIDTH - 24, 1), size=11)
+    write(figure, 12, 12, wrapped(title or "Maps while the model forgets", (WIDTH - 24) * 9 // 11, 1), size=11)
     write(figure, 12, 34, LEGEND, size=8)
     across = WIDTH - LEFT - RIGHT
     upper = box(figure, LEFT, TOP, across, SIMILARITY_HEIGHT)
