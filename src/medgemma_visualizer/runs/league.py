@@ -19,6 +19,15 @@ Probe = Literal["regions", "planted"]
 REFERENCE = METHOD_PRIORITY[0]
 #: Before the name of an imputer: SRG under it.
 SRG = "srg:"
+UNIFORM, MEAN_MAP = "uniform", "mean_map"
+#: Maps that know nothing of the case, with their names for people.
+CONTROLS: Mapping[str, str] = {
+    "random": "Random",
+    "centre": "Centre prior",
+    UNIFORM: "Uniform",
+    MEAN_MAP: "Mean map of other patients",
+}
+#: What a table is split by, besides being shown whole; each is an attribute of `Row`.
 SPLITS = ("finding", "side", "size", "answer")
 
 

@@ -1,0 +1,216 @@
+"""Where leagues are kept, and whose they are: a league is shown with the model that it was measured on and no other.
+
+Knows files and fingerprints of models; holds tables only, no case, no picture and no path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from medgemma_visualizer.data.sources import demo_folder
+from medgemma_visualizer.errors import InputError
+from medgemma_visualizer.models.adapter import Model
+from medgemma_visualizer.records import Score, write_whole
+from medgemma_visualizer.runs.league import League, Place, Row, Sanity
+from medgemma_visualizer.scores.statistics import Estimate
+
+HOME = "MEDGEMMA_VISUALIZER_HOME"
+FORMAT = 1
+_NUMBER, _CHANCE = "number:", "chance:"
+_FACTS = ("case_id", "patient_id", "finding", "side", "size", "label", "truth", "correct", "method", "available")
+_COSTS = ("reason", "forward_passes")
+
+
+def identity_of(model: Model) -> str:
+    """Sixteen hex digits for architecture and weights, whatever the model is called and however it is loaded.
+
+    Weights are told by the model's revision: a commit of the hub, or the digest of a folder. The same weights from both
+    have two identities. "" where a model has no revision, such as one made in memory: it has no league of its own.
+    """
+    if not model.revision:
+        return ""
+    return hashlib.sha256(f"{model.family.architecture}:{model.revision}".encode()).hexdigest()[:16]
+
+
+def home() -> Path:
+    """The user's folder of this package: MEDGEMMA_VISUALIZER_HOME, else a folder under the XDG data home."""
+    given = os.environ.get(HOME, "").strip()
+    if given:
+        return Path(given).expanduser()
+    shared = os.environ.get("XDG_DATA_HOME", "").strip()
+    return (Path(shared) if shared else Path.home() / ".local" / "share") / "medgemma-visualizer"
+
+
+def league_of(model: Model) -> League | None:
+    """The league table measured on this very model; None where there is none.
+
+    The user's own comes before the one that travels with the embedded model, known regions before planted marks.
+
+    Raises:
+        InputError: A file that is there cannot be read as a league.
+    """
+    identity = identity_of(model)
+    if not identity:
+        return None
+    for path in (*(_path(identity, probe) for probe in ("regions", "planted")), demo_folder() / "league.json"):
+        if path.is_file():
+            found = load_league(path)
+            if found.identity == identity:
+                return found
+    return None
+
+
+def keep(league: League) -> Path | None:
+    """Keeps a league for `league_of`, unless one over more cases or methods is there; returns the file, else None.
+
+    Raises:
+        InputError: The folder cannot be written to.
+    """
+    if not league.identity:
+        return None
+    path = _path(league.identity, league.probe)
+    if path.is_file() and _weight(load_league(path)) > _weight(league):
+        return None
+    return save_league(league, path)
+
+
+def _weight(league: League) -> tuple[int, int]:
+    return league.n, len(league.places)
+
+
+def _path(identity: str, probe: str) -> Path:
+    suffix = "" if probe == "regions" else f"-{probe}"
+    return home() / "leagues" / f"{identity}{suffix}.json"
+
+
+def save_league(league: League, path: Path) -> Path:
+    """Writes a league whole or not at all.
+
+    Raises:
+        InputError: The place cannot be written to.
+    """
+    text = json.dumps(as_document(league), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        return write_whole(path, lambda file: file.write(text.encode()))
+    except OSError as error:
+        raise InputError(
+            f"{str(path)!r} cannot be written ({error.strerror}). Set {HOME} to a folder of yours."
+        ) from error
+
+
+def load_league(path: Path) -> League:
+    """Reads what `save_league` wrote.
+
+    Raises:
+        InputError: No such file, or no league of this version.
+    """
+    try:
+        return league_from(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be read ({error.strerror}). Run `trust` again.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{str(path)!r} is no league of this version. Delete it and run `trust` again.") from error
+
+
+def as_document(league: League) -> dict[str, Any]:
+    """Plain JSON values, the same bytes for the same seed on the same machine: no seconds, no dates."""
+    document = asdict(_without_seconds(league))
+    return {"format": FORMAT, "best": league.best, **document}
+
+
+def _without_seconds(league: League) -> League:
+    def bare(places: Sequence[Place]) -> tuple[Place, ...]:
+        return tuple(replace(place, seconds=None) for place in places)
+
+    splits = {name: {value: bare(places) for value, places in parts.items()} for name, parts in league.splits.items()}
+    return replace(league, places=bare(league.places), controls=bare(league.controls), splits=splits)
+
+
+def league_from(document: Mapping[str, Any]) -> League:
+    """The league of such a document.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: It is none.
+    """
+    if document["format"] != FORMAT:
+        raise ValueError(f"format {document['format']}")
+    told = {name: value for name, value in document.items() if name not in ("format", "best")}
+    splits = {name: {value: _places(each) for value, each in parts.items()} for name, parts in told["splits"].items()}
+    told |= {"places": _places(told["places"]), "controls": _places(told["controls"]), "splits": splits}
+    told |= {name: tuple(told[name]) for name in ("imputers", "notes")}
+    return League(**(told | {"agreement": _estimate(told["agreement"])}))
+
+
+def _places(documents: Sequence[Mapping[str, Any]]) -> tuple[Place, ...]:
+    return tuple(_place(dict(document)) for document in documents)
+
+
+def _place(told: dict[str, Any]) -> Place:
+    scores = {name: Score(**_tupled(each, "interval")) for name, each in told["scores"].items()}
+    estimates = {
+        kind: {name: Estimate(**_tupled(each, "interval")) for name, each in told[kind].items()}
+        for kind in ("counted", "differences")
+    }
+    costs = {name: _estimate(told[name]) for name in ("forward_passes", "seconds")}
+    sanity = Sanity(**_tupled(told["sanity"], "interval"))
+    return Place(**_tupled(told, "mean_rank_interval") | {"scores": scores, "sanity": sanity} | estimates | costs)
+
+
+def _estimate(told: Mapping[str, Any] | None) -> Estimate | None:
+    return None if told is None else Estimate(**_tupled(told, "interval"))
+
+
+def _tupled(told: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """JSON knows no tuples."""
+    return {**told, name: None if told[name] is None else tuple(told[name])}
+
+
+def save_rows(rows: Sequence[Row], path: Path) -> Path:
+    """Writes rows as Parquet, without seconds: the same bytes for the same seed on the same machine.
+
+    Columns: the facts of `Row`, then "number:…" and "chance:…" for every column of the league, null where none.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    metrics = list(dict.fromkeys(name for row in rows for name in (*row.chances, *row.numbers)))
+    columns: dict[str, Any] = {name: [getattr(row, name) for row in rows] for name in (*_FACTS, *_COSTS)}
+    columns |= {_NUMBER + name: pa.array([row.numbers.get(name) for row in rows], pa.float64()) for name in metrics}
+    columns |= {_CHANCE + name: pa.array([row.chances.get(name) for row in rows], pa.float64()) for name in metrics}
+    columns["correct"] = pa.array(columns["correct"], pa.bool_())
+    table = pa.table(columns)
+    return write_whole(path, lambda file: pq.write_table(table, file, compression="zstd"))
+
+
+def load_rows(path: Path) -> tuple[Row, ...]:
+    """Reads what `save_rows` wrote; seconds are 0.
+
+    Raises:
+        InputError: No such file, or no rows of a league.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        records = pq.read_table(path, partitioning=None).to_pylist()
+        return tuple(_row(record) for record in records)
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        raise InputError(f"{str(path)!r} holds no rows of a league. Name the folder of an earlier `trust`.") from error
+
+
+def _row(record: Mapping[str, Any]) -> Row:
+    numbers, chances = (
+        {
+            name.removeprefix(kind): value
+            for name, value in record.items()
+            if name.startswith(kind) and value is not None
+        }
+        for kind in (_NUMBER, _CHANCE)
+    )
+    return Row(**{name: record[name] for name in (*_FACTS, *_COSTS)}, numbers=numbers, chances=chances)
