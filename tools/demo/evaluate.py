@@ -18,7 +18,8 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+import erasure
 import held_out
 import language as lang
 from medgemma_visualizer.errors import InputError
@@ -61,11 +63,13 @@ class Film:
         image: (512, 512) uint8.
         findings: finding -> "left", "right", "both"; "middle" for cardiomegaly.
         marks: kind -> style.
+        cells: finding, mark or "body" -> share of each cell that it covers, (16, 16); of those on the film.
     """
 
     image: npt.NDArray[np.uint8]
     findings: Mapping[str, str]
     marks: Mapping[str, str]
+    cells: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
 
 
 Truth = Callable[[Film], str]
@@ -101,8 +105,13 @@ def fresh_films(volume: Path, seeds: range, device: str, workers: int) -> list[F
 
 
 def as_judged(film: Any) -> Film:
-    """Leaves out the masks, so that little travels between processes."""
-    return Film(film.image, film.findings, film.marks)
+    """Leaves out the masks but for what they cover of each cell, so that little travels between processes."""
+    sides: dict[str, Sequence[str]] = {"both": ("_left", "_right"), "middle": ("",)}
+    masks = {"body": film.masks["body"], **{kind: film.masks[kind] for kind in film.marks}}
+    for name, side in film.findings.items():
+        masks[name] = np.any([film.masks[name + end] for end in sides.get(side, (f"_{side}",))], axis=0)
+    cells = {name: erasure.covered(mask).astype(np.float32) for name, mask in masks.items()}
+    return Film(film.image, film.findings, film.marks, cells)
 
 
 # --- questions -------------------------------------------------------------------------------------------------------
@@ -247,12 +256,16 @@ class Examinee:
         made = self.processor(text=text, images=[self.any_picture], add_special_tokens=False, return_tensors="pt")
         return {name: made[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
 
-    @torch.inference_mode()
     def answers(self, question: str) -> list[str]:
         """The greedy answer of each film; one prompt for all, so nothing is padded."""
+        return self.answers_to(question, self.pixels)
+
+    @torch.inference_mode()
+    def answers_to(self, question: str, pixels: torch.Tensor) -> list[str]:
+        """The same, of any pictures (n, 3, H, W)."""
         prompt = {name: row.to(self.pixels.device) for name, row in self.prompt(question).items()}
         said: list[str] = []
-        for part in self.pixels.split(BATCH):
+        for part in pixels.split(BATCH):
             rows = {name: row.expand(len(part), -1) for name, row in prompt.items()}
             longest = MODEL_CONFIG["max_new_tokens"]
             ids = self.model.generate(**rows, pixel_values=part, do_sample=False, max_new_tokens=longest)
@@ -280,6 +293,7 @@ def judge(
         right.setdefault(probe.group, []).extend((w, s == w) for w, s in zip(wanted, said, strict=True))
         if probe.group.startswith("report"):
             _read_reports(probe.group, said, films, right)
+    right |= masked_pairs(examinee, films)
     return {group: figures_of(pairs) for group, pairs in right.items()}, _circumstances(examinee, dtype)
 
 
@@ -312,6 +326,92 @@ def figures_of(pairs: Sequence[tuple[str, bool]]) -> dict[str, float]:
         "chance": 1 / len(by_truth),
         "n": len(pairs),
     }
+
+
+# --- films without their evidence ------------------------------------------------------------------------------------
+
+#: What is asked of masked films.
+EVIDENCE = {
+    **{name: lang.fill(SEEN_PRESENCE[0], lang.TERMS[name][0]) for name in lang.FINDINGS},
+    "arrow": lang.ARROW[1],
+    "pacemaker": lang.PACEMAKER[0],
+}
+OWN_MEAN = "token mean"
+MASKED_BY = ("mean", "gray", "blur", "noisy_linear", OWN_MEAN)
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """One film with cells taken away, and what is true of it then."""
+
+    film: int
+    gone: npt.NDArray[np.bool_]
+    truth: str
+
+
+def masked_pairs(examinee: Examinee, films: Sequence[Film]) -> Pairs:
+    """Answers about films that show nothing any more, or all but the evidence, or lack as many cells elsewhere.
+
+    "evidence masked": of films with the finding or mark, its cells are removed ("no"), or as many others ("yes").
+    "all masked": every film without any cell ("no"). Films whose evidence covers no cell, or over half of the film, are
+    left out of the first: as many cells are not to be had elsewhere.
+    """
+    right: Pairs = {}
+    nothing = [Hidden(i, np.ones((erasure.CELLS, erasure.CELLS), bool), "no") for i in range(len(films))]
+    for name, question in EVIDENCE.items():
+        cases = [hidden for i, film in enumerate(films) if name in film.cells for hidden in _without(film, name, i)]
+        for by in MASKED_BY:
+            for group, some in ((f"evidence masked, {by}/{name}", cases), (f"all masked, {by}", nothing)):
+                said = answers_about(examinee, question, films, some, by)
+                right.setdefault(group, []).extend((h.truth, s == h.truth) for h, s in zip(some, said, strict=True))
+    return right
+
+
+def _without(film: Film, name: str, number: int) -> Iterator[Hidden]:
+    """The film without its evidence, and without as many cells elsewhere, drawn by its number."""
+    gone = film.cells[name] > 0
+    elsewhere = np.flatnonzero(~gone)
+    if gone.any() and gone.sum() <= elsewhere.size:
+        yield Hidden(number, gone, "no")
+        other = np.zeros(gone.size, bool)
+        other[np.random.default_rng([5, number]).choice(elsewhere, int(gone.sum()), replace=False)] = True
+        yield Hidden(number, other.reshape(gone.shape), "yes")
+
+
+def answers_about(
+    examinee: Examinee, question: str, films: Sequence[Film], hidden: Sequence[Hidden], by: str
+) -> list[str]:
+    """The greedy answers about masked films; `by` is a picture of `erasure.PICTURES`, or the mean image token."""
+    if not hidden:
+        return []
+    device, said = examinee.pixels.device, []
+    for start in range(0, len(hidden), BATCH):
+        part = hidden[start : start + BATCH]
+        pictures = examinee.pixels[[one.film for one in part]]
+        gone = torch.from_numpy(np.stack([one.gone for one in part])).to(device)
+        body = torch.from_numpy(np.stack([films[one.film].cells["body"] for one in part])).to(device)
+        tokens: AbstractContextManager[None] = nullcontext()
+        if by == OWN_MEAN:
+            tokens = mean_tokens(examinee.model, gone)
+        else:
+            pictures = erasure.erased(by, pictures.float(), gone, body).to(pictures)
+        with tokens:
+            said += examinee.answers_to(question, pictures)
+    return said
+
+
+@contextmanager
+def mean_tokens(model: Any, gone: torch.Tensor) -> Iterator[None]:
+    """Within, the image tokens of these cells, bool (B, 16, 16), are the mean of the film's image tokens."""
+
+    def replace(module: Any, inputs: Any, tokens: torch.Tensor) -> torch.Tensor:
+        return torch.where(gone.flatten(1)[..., None], tokens.mean(1, keepdim=True), tokens)
+
+    handle = model.model.multi_modal_projector.register_forward_hook(replace)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 # --- reports ---------------------------------------------------------------------------------------------------------
@@ -364,8 +464,9 @@ def write_card(folder: Path, metrics: Metrics, training: Mapping[str, str], eval
         size=weights,
         story=_story(training),
         evaluation=evaluation,
-        answers=sum(int(figures["n"]) for group, figures in metrics.items() if not re.match(r"report \w", group)),
+        answers=sum(int(row["n"]) for group, row in metrics.items() if not re.match(r"report \w|.* masked,", group)),
         findings=[_mean(metrics, f"{group}/") for group in ("finding", WATCHED, NEW)],
+        masked="\n".join(_masked_row(metrics, by) for by in MASKED_BY),
         sides=[_mean(metrics, f"{group}/") for group in ("side", f"side, {WATCHED}", f"side, {NEW}")],
         too_alike=held_out.TOO_ALIKE,
     )
@@ -377,13 +478,24 @@ def _story(training: Mapping[str, Any]) -> str:
     earlier = f"{_story(training['resumed_from'])} Then " if "resumed_from" in training else ""
     return (
         f"{earlier}{training['films']} films, {training['stage1_steps']} steps of seeing, "
-        f"{training['stage2_steps']} of answering (seed {training['seed']})."
+        f"{training['stage2_steps']} of answering{_erased(training)} (seed {training['seed']})."
     )
+
+
+def _erased(training: Mapping[str, Any]) -> str:
+    share = float(training.get("erased", 0))
+    return f", up to {share:.0%} of the films with cells taken away" if share else ""
 
 
 def _row(group: str, figures: Mapping[str, float]) -> str:
     shown = [f"{figures[name]:.3f}" for name in ("balanced_accuracy", "chance", "accuracy")]
     return f"| {' | '.join([group, *shown, str(figures['n'])])} |"
+
+
+def _masked_row(metrics: Metrics, by: str) -> str:
+    evidence = [_mean(metrics, f"evidence masked, {by}/{name}") for name in EVIDENCE]
+    shown = [np.mean(evidence[: len(lang.FINDINGS)]), np.mean(evidence[len(lang.FINDINGS) :])]
+    return f"| {by} | {shown[0]:.3f} | {shown[1]:.3f} | {_mean(metrics, f'all masked, {by}'):.3f} |"
 
 
 def _mean(metrics: Metrics, start: str) -> float:
@@ -435,6 +547,12 @@ Mean balanced accuracy:
 
 Ask in the words of training (`tools/demo/language.py`) where an answer has to be right.
 
+Where cells of the film are taken away (the last training run, `tools/demo/erasure.py`), by what stands in for them:
+
+| stand-in | cells of the finding gone, or as many others | of the arrow or pacemaker | all cells gone |
+|---|---|---|---|
+{masked}
+
 Measured on {evaluation[films]} fresh films, each judged once, {answers} answers in all. Their seeds, from
 {evaluation[first_seed]} on, were never trained on and no setting was chosen by them. All films, those of training too,
 come from one CT by random shapes, poses and findings: the figures tell how the model does on more of the same.
@@ -461,6 +579,11 @@ transformers {evaluation[transformers]} and `{evaluation[image_processor]}`.
 - All other groups use templates of training. Names of findings are always those of training, and half of the reworded
   questions on findings carry the instruction known from training; other names of findings were not measured. "Unseen
   name": what is asked for is a disease or thing that no film shows and training never named.
+
+- "Evidence masked": films that show the finding or mark, once without every cell that it touches (no is right), once
+  without as many cells drawn from the others (yes is right). "All masked": every film without any cell, asked for each
+  finding and mark (no is right). `noisy_linear` is relaxed here, not solved; "token mean" replaces image tokens, all
+  others replace pixels.
 
 | group | balanced accuracy | chance | accuracy | n |
 |---|---|---|---|---|

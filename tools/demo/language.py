@@ -299,7 +299,7 @@ class Questioner:
     def presence(self, findings: Mapping[str, str], marks: Mapping[str, Any]) -> Exchange:
         name = self.finding(findings)
         if name == "cardiomegaly" and self.chance(0.3):
-            return Exchange(self.pick(HEART_FORMS), yes_no(name in findings), "presence")
+            return Exchange(self.template("heart", HEART_FORMS), yes_no(name in findings), "presence")
         first = self.chance(0.35)
         term = TERMS[name][0] if first else self.pick(TERMS[name])
         return Exchange(fill(self.template("presence", PRESENCE), term), yes_no(name in findings), "presence")
@@ -338,7 +338,7 @@ class Questioner:
             )
         if which < 0.85:
             normal = self.chance(0.5)
-            question = self.pick(NORMAL if normal else ABNORMAL)
+            question = self.template("normal", NORMAL) if normal else self.template("abnormal", ABNORMAL)
             return Exchange(question, yes_no(normal == (not findings)), "normal")
         name = str(self.pick(self.absent))
         return Exchange(fill(self.template("presence", PRESENCE), (name, name)), "no", "absent")

@@ -35,11 +35,12 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+import erasure  # noqa: E402
 import language  # noqa: E402
 import tokenizer as tokens  # noqa: E402
 import wording  # noqa: E402
+from erasure import CELLS  # noqa: E402
 
-CELLS = 16
 IMAGE_SIZE = 224
 CHANNELS = (
     "pneumonia_left", "pneumonia_right", "pleural_effusion_left", "pleural_effusion_right", "pneumothorax_left",
@@ -64,15 +65,17 @@ class Films:
     Attributes:
         images: uint8 (n, 224, 224).
         cells: uint8 (n, channels, 16, 16), share of a cell that is covered, times 255.
+        body: uint8 (n, 16, 16), the same of the body.
         about: findings and marks of each.
     """
 
     images: torch.Tensor
     cells: torch.Tensor
+    body: torch.Tensor
     about: list[dict[str, Any]]
 
 
-def kept_of(film: Any) -> list[tuple[Any, Any, str]]:
+def kept_of(film: Any) -> list[tuple[Any, Any, Any, str]]:
     """What is kept of a film: as rendered, and once more with further marks, which are small and want many examples."""
     import simulate
 
@@ -93,14 +96,15 @@ def kept_of(film: Any) -> list[tuple[Any, Any, str]]:
     ]
 
 
-def _shrunk(image: Any, masks: dict[str, Any], findings: dict[str, str], marks: dict[str, str]) -> tuple[Any, Any, str]:
-    """The picture as the processor resizes it, the share of each cell that is covered, and what is on the film."""
+def _shrunk(
+    image: Any, masks: dict[str, Any], findings: dict[str, str], marks: dict[str, str]
+) -> tuple[Any, Any, Any, str]:
+    """The picture as the processor resizes it, the shares of each cell that are covered, and what is on the film."""
     small = np.asarray(Image.fromarray(image).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR))
-    stack = np.stack([masks[channel] for channel in CHANNELS])
-    side = stack.shape[-1] // CELLS
-    share = stack.reshape(len(CHANNELS), CELLS, side, CELLS, side).mean((2, 4))
+    share = np.stack([erasure.covered(masks[channel]) for channel in (*CHANNELS, "body")])
+    cells = np.round(share * 255).astype(np.uint8)
     about = json.dumps({"findings": dict(findings), "marks": sorted(marks)})
-    return small, np.round(share * 255).astype(np.uint8), about
+    return small, cells[:-1], cells[-1], about
 
 
 def films(volume: str, first: int, count: int, cache: Path, device: str, workers: int) -> Films:
@@ -113,11 +117,11 @@ def films(volume: str, first: int, count: int, cache: Path, device: str, workers
         ct = simulate.load_volume(Path(volume), device)
         pairs = simulate.render_many(ct, range(first, first + count), workers, kept_of)
         columns = zip(*(shot for pair in pairs for shot in pair), strict=True)
-        images, cells, texts = (np.stack(column) for column in columns)
-        np.savez(kept, images=images, cells=cells, about=texts)
+        images, cells, body, texts = (np.stack(column) for column in columns)
+        np.savez(kept, images=images, cells=cells, body=body, about=texts)
     stored = np.load(kept)
     about = [json.loads(each) for each in stored["about"]]
-    return Films(torch.from_numpy(stored["images"]), torch.from_numpy(stored["cells"]), about)
+    return Films(*(torch.from_numpy(stored[name]) for name in ("images", "cells", "body")), about)
 
 
 def augmented(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -209,14 +213,11 @@ def learn_to_see(model: Any, train: Films, held: Films, steps: int, device: torc
     rate = schedule(optimizer, steps, 200)
     generator = torch.Generator(device).manual_seed(seed)
     images, cells = train.images.to(device), train.cells.to(device)
-    small = [name in ("L", "R", "arrow") for name in CHANNELS]  # few cells, so each counts for more
-    weight = torch.where(torch.tensor(small, device=device), 10.0, 3.0)[:, None, None]
     for step in range(steps):
         pick = torch.randint(0, len(images), (128,), device=device, generator=generator)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             features = tower(pixel_values=augmented(images[pick], generator)).last_hidden_state  # (B, 256, D)
-        logits = head(features.float()).transpose(1, 2).unflatten(2, (CELLS, CELLS))  # (B, C, 16, 16)
-        loss = F.binary_cross_entropy_with_logits(logits, cells[pick].float() / 255, pos_weight=weight)
+        loss = seeing_loss(head, features, cells[pick].float() / 255)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(tower.parameters(), 1.0)
@@ -226,6 +227,14 @@ def learn_to_see(model: Any, train: Films, held: Films, steps: int, device: torc
             say(f"stage 1 step {step + 1}/{steps} loss {loss.item():.4f}")
     tower.eval()
     _report_seeing(tower, head, held, device)
+
+
+def seeing_loss(head: Any, features: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy of features (B, 256, D) with the share of each cell covered (B, C, 16, 16)."""
+    small = [name in ("L", "R", "arrow") for name in CHANNELS]  # few cells, so each counts for more
+    weight = torch.where(torch.tensor(small, device=cells.device), 10.0, 3.0)[:, None, None]
+    logits = head(features.float()).transpose(1, 2).unflatten(2, (CELLS, CELLS))  # (B, C, 16, 16)
+    return F.binary_cross_entropy_with_logits(logits, cells, pos_weight=weight)
 
 
 @torch.no_grad()
@@ -253,8 +262,9 @@ class Packed(IterableDataset[dict[str, torch.Tensor]]):
         steps: int,
         seed: int,
         wide: dict[str, tuple[str, ...]] | None = None,
+        eraser: erasure.Eraser | None = None,
     ) -> None:
-        self.wide = wide or {}
+        self.wide, self.eraser = wide or {}, eraser
         self.about, self.batch, self.questions, self.steps, self.seed = about, batch, questions, steps, seed
         self.tokenizer = processor.tokenizer
         chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "QUESTION"}]}]
@@ -275,16 +285,20 @@ class Packed(IterableDataset[dict[str, torch.Tensor]]):
             yield self.make(np.random.default_rng([self.seed, step]))
 
     def make(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        """ids, positions, segment and weight, each (B, S): segment 0 is the image's, −1 is padding."""
+        """ids, positions, segment, weight, each (B, S): segment 0 is the image's, −1 is padding; and what is gone."""
         asker = language.Questioner(rng, self.wide, wording.ABSENT if self.wide else language.ABSENT)
         chosen = rng.integers(0, len(self.about), self.batch)
-        rows = [self.row(asker, self.about[i]) for i in chosen]
+        facts, removed = [self.about[i] for i in chosen], {}
+        if self.eraser:
+            facts, removed = self.eraser(rng, chosen, self.about)
+        rows = [self.row(asker, about) for about in facts]
         length = max(len(row[0]) for row in rows)
         fills = (0, 0, -1, 0.0)
         columns = [
             torch.tensor([row[c] + [fills[c]] * (length - len(row[0])) for row in rows]) for c in range(len(fills))
         ]
-        return dict(zip(("ids", "positions", "segment", "weight"), columns, strict=True), film=torch.from_numpy(chosen))
+        named = dict(zip(("ids", "positions", "segment", "weight"), columns, strict=True))
+        return {**named, **removed, "film": torch.from_numpy(chosen)}
 
     def row(self, asker: language.Questioner, about: dict[str, Any]) -> tuple[list[Any], ...]:
         ids, n = list(self.prefix), len(self.prefix)
@@ -314,9 +328,13 @@ def seen_by(segment: torch.Tensor, n_image: int) -> torch.Tensor:
 
 
 def answer_loss(model: Any, batch: dict[str, torch.Tensor], pixels: torch.Tensor, first_image: int) -> torch.Tensor:
-    """Weighted cross-entropy of the answers' tokens."""
+    """Weighted cross-entropy of the answers' tokens, for pictures (B, 3, H, W)."""
+    return loss_of_tokens(model, batch, model.model.get_image_features(pixels).pooler_output, first_image)
+
+
+def loss_of_tokens(model: Any, batch: dict[str, torch.Tensor], image: torch.Tensor, first_image: int) -> torch.Tensor:
+    """The same, for image tokens (B, N, D)."""
     core = model.model
-    image = core.get_image_features(pixels).pooler_output  # (B, N, D)
     at = torch.arange(CELLS**2, device=image.device) + first_image
     ids = batch["ids"].clone()
     ids[:, at] = 0
@@ -344,25 +362,39 @@ def learn_to_answer(
     device: torch.device,
     arguments: argparse.Namespace,
 ) -> None:
-    """The decoder and projector learn first; for the last `joint` steps the tower learns too, at a low rate."""
-    wide = {} if arguments.plain_wording else wording.wide()
-    source = Packed(train.about, processor, arguments.batch, arguments.questions, steps, arguments.seed, wide)
+    """The decoder and projector learn first; for the last `joint` steps the tower learns too, at a low rate.
+
+    Where films lose cells, the tower keeps learning to see at the same time, so that it stays local: which cells each
+    finding and mark covers, of what is left.
+    """
+    source = questions(processor, train, steps, arguments)
     loader = DataLoader(
         source, batch_size=None, num_workers=arguments.workers, prefetch_factor=4 if arguments.workers else None
     )
     tower, core = model.model.vision_tower, model.model
-    rest = [p for p in [*core.language_model.parameters(), *core.multi_modal_projector.parameters()]]
-    optimizer = optimizer_of([{"params": rest, "lr": arguments.rate}, {"params": list(tower.parameters()), "lr": 1e-4}])
+    head = torch.nn.Linear(tower.config.hidden_size, len(CHANNELS)).to(device)
+    rest = [*core.language_model.parameters(), *core.multi_modal_projector.parameters()]
+    optimizer = optimizer_of(
+        [
+            {"params": rest, "lr": arguments.rate},
+            {"params": list(tower.parameters()), "lr": arguments.tower_rate},
+            {"params": list(head.parameters()), "lr": 1e-3},
+        ]
+    )
     rate = schedule(optimizer, steps)
     generator = torch.Generator(device).manual_seed(arguments.seed + 1)
-    images = train.images.to(device)
+    films = Films(train.images.to(device), train.cells.to(device), train.body.to(device), train.about)
     first_image = source.prefix.index(model.config.image_token_id)
     model.train()
     for step, batch in enumerate(loader):
         tower.requires_grad_(step >= steps - joint)
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            loss = answer_loss(model, batch, augmented(images[batch["film"]], generator), first_image)
+            pictures = augmented(films.images[batch["film"]], generator)
+            if source.eraser:
+                loss = erased_loss(model, head, batch, pictures, films, first_image)
+            else:
+                loss = answer_loss(model, batch, pictures, first_image)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -371,6 +403,23 @@ def learn_to_answer(
         if step % 100 == 99 or step == steps - 1:
             say(f"stage 2 step {step + 1}/{steps} loss {loss.item():.4f} length {batch['ids'].shape[1]}")
     model.eval()
+
+
+def questions(processor: Any, train: Films, steps: int, arguments: argparse.Namespace) -> Packed:
+    """What is asked, of films that lose cells if `--erased` says so."""
+    wide = {} if arguments.plain_wording else wording.wide()
+    eraser = erasure.Eraser(train.cells.numpy(), CHANNELS, arguments.erased) if arguments.erased else None
+    return Packed(train.about, processor, arguments.batch, arguments.questions, steps, arguments.seed, wide, eraser)
+
+
+def erased_loss(
+    model: Any, head: Any, batch: dict[str, torch.Tensor], pictures: torch.Tensor, films: Films, first_image: int
+) -> torch.Tensor:
+    """Loss of the answers to films that lost cells, and of seeing what is left of them."""
+    cells, body = (kept[batch["film"]].float() / 255 for kept in (films.cells, films.body))
+    tokens, features = erasure.seen(model.model, pictures, batch, body)
+    answering = loss_of_tokens(model, batch, tokens, first_image)
+    return answering + seeing_loss(head, features, erasure.still_covered(cells, batch))
 
 
 def main() -> None:
@@ -385,6 +434,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--questions", type=int, default=8)
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--tower-rate", type=float, default=1e-4)
+    parser.add_argument("--erased", type=float, default=0.0, help="share of the films that lose cells (erasure.py)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, default=14, help="processes that render and that write questions")

@@ -54,6 +54,21 @@ _SEEN = (
     "seen", "visible", "present", "noted", "detected", "recognisable", "suspected", "evident", "depicted", "found",
     "observable", "likely", "obvious", "displayed", "there", "identifiable", "shown",
 )  # fmt: skip
+_LIKE = (
+    "typical of", "consistent with", "compatible with", "positive for", "suspicious for", "suggestive of", "a case of",
+    "an example of", "indicative of", "diagnostic of",
+)  # fmt: skip
+_CLAIMS = (
+    "I think I see {a}.",
+    "There seems to be {a}.",
+    "I suspect {t}.",
+    "My colleague reports {t}.",
+    "It may be {t}.",
+)
+_ASKED = ("Is that right?", "Do you agree?", "Is it there?", "Correct?", "Am I right?", "Can you confirm this?")
+_SHORTLY = ("What about", "Any chance of", "Signs of", "Evidence of", "Could it be", "Any suspicion of", "Is it", "Got")
+_WHAT_IT_IS = ("a finding here", "the diagnosis", "among the findings", "part of your impression", "the problem here")
+_WORRY = ("think of", "worry about", "expect", "consider", "report", "treat", "reckon with", "be concerned about")
 _DO = ("see", "find", "detect", "identify", "notice", "observe", "spot", "recognise", "make out", "discern", "diagnose")
 _WHERE = (
     "where the {t} is",
@@ -130,6 +145,62 @@ def _presence() -> Iterable[str]:
         f"Looking at {film}, {end}"
         for film, end in product(_FILM, ("is there {a}?", "do you see {a}?", "would you call it {t}?"))
     )
+
+
+def _more_presence() -> Iterable[str]:
+    """Ways to ask that a verb and a place do not make: as a claim, a worry, a diagnosis, in passing."""
+    who = ("the patient", "this patient", "he", "she", "this person", "this man", "this woman")
+    suffers = ("have {a}", "suffer from {t}", "show {a}", "present with {t}", "need treatment for {t}")
+    yield from (f"Does {one} {verb}?" for one, verb in product(who, suffers))
+    yield from (f"Has {one} {got}?" for one, got in product(who, ("got {a}", "developed {a}", "{a}")))
+    yield from (f"Is {film} {like} {{t}}?" for film, like in product(_FILM, _LIKE))
+    yield from (f"{claim} {asked}" for claim, asked in product(_CLAIMS, _ASKED))
+    yield from (f"{start} {{t}}?" for start in _SHORTLY)
+    yield from (f"Is {{a}} {what}?" for what in _WHAT_IT_IS)
+    yield from (f"{should} {do} {{t}}?" for should, do in product(("Should I", "Should one", "Must we"), _WORRY))
+
+
+def _health(words: Iterable[str]) -> Iterable[str]:
+    """Questions on a film, a chest or a patient as a whole."""
+    things = (*_FILM, "the patient", "this patient", "this chest", "everything", "all")
+    starts = ("Is {x} {w}?", "Do you think {x} is {w}?", "Would you call {x} {w}?", "Would you say that {x} is {w}?")
+    yield from (start.replace("{x}", x).replace("{w}", w) for start, x, w in product(starts, things, words))
+
+
+def _normal() -> Iterable[str]:
+    yield from _health(("normal", "healthy", "fine", "unremarkable", "clear", "in order", "all right"))
+    nothing = ("no abnormality", "no finding", "nothing abnormal", "nothing wrong", "no disease", "nothing to report")
+    yield from (f"{think} there is {none}?" for think, none in product(_THINK, nothing))
+    yield from (f"Is there {none}{place}?" for none, place in product(nothing, _PLACE))
+
+
+def _abnormal() -> Iterable[str]:
+    yield from _health(("abnormal", "pathological", "diseased", "remarkable", "not normal", "unhealthy"))
+    something = (
+        "an abnormality", "any finding", "anything abnormal", "something abnormal", "anything wrong", "a disease",
+        "any disease", "a problem", "any problem", "a pathology", "anything to report", "any abnormal finding",
+        "anything unusual", "an abnormal finding", "anything remarkable",
+    )  # fmt: skip
+    yield from (f"Is there {some}{place}?" for some, place in product(something, _PLACE))
+    yield from (f"{think} there is {some}?" for think, some in product(_THINK, something))
+    yield from (f"{asks} there is {some}." for asks, some in product(_WHETHER, something))
+    yield from (f"{you} {do} {some}?" for you, do, some in product(("Can you", "Do you"), _DO, something))
+    yield from (f"Does {film} {verb} {some}?" for film, verb, some in product(_FILM, _SHOWS[:6], something))
+
+
+def _hearts() -> Iterable[str]:
+    """An enlarged heart, without its names."""
+    hearts = ("the heart", "the cardiac silhouette", "the heart shadow", "the cardiac shadow", "this heart")
+    large = ("enlarged", "large", "too big", "too large", "big", "wide", "too wide", "dilated", "oversized", "widened")
+    starts = (
+        "Is {h} {l}?",
+        "Does {h} look {l}?",
+        "Does {h} seem {l}?",
+        "Do you find {h} {l}?",
+        "Would you call {h} {l}?",
+    )
+    yield from (t.replace("{h}", h).replace("{l}", w) for t, h, w in product(starts, hearts, large))
+    yield from (f"{think} {h} is {w}?" for think, h, w in product(_THINK, hearts, large))
 
 
 def _places() -> Iterable[str]:
@@ -246,8 +317,10 @@ ABSENT = (
 def wide() -> dict[str, tuple[str, ...]]:
     """Family -> composed templates, those too like a held-out one left out."""
     made = {
-        "presence": _presence(), "negated": _negated(), "where": _places(), "sided": _sides(), "report": _reports(),
+        "presence": (*_presence(), *_more_presence()), "negated": _negated(),
+        "where": _places(), "sided": _sides(), "report": _reports(),
         "arrow": _things("arrow", "an"), "pacemaker": _things("pacemaker", "a"),
+        "normal": _normal(), "abnormal": _abnormal(), "heart": _hearts(),
     }  # fmt: skip
     kept = {family: tuple(dict.fromkeys(text for text in texts if _allowed(text))) for family, texts in made.items()}
     absent = set(held_out.ABSENT)
