@@ -11,6 +11,7 @@ from medgemma_visualizer.cli import options as o
 from medgemma_visualizer.settings import INPUT_LIMITS, MODEL_CONFIG, RECOMMENDED_METHOD, VIZ_CONFIG
 
 if TYPE_CHECKING:
+    from medgemma_visualizer.cli.output import Part
     from medgemma_visualizer.verbs import Analysis
 
 
@@ -39,6 +40,15 @@ def analyze(
     tokens: Annotated[
         bool, typer.Option("--tokens", help="Also write a page with every generated token and its map, tokens.html.")
     ] = False,
+    words: Annotated[
+        bool, typer.Option("--words", help="Also tell what each word of the question weighs, beside the picture.")
+    ] = False,
+    cell: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROW,COL", help="Also tell which words lean on a cell of the grid, from 0 at the top left."
+        ),
+    ] = None,
     as_json: o.AsJson = False,
 ) -> None:
     """Ask a question of a radiograph and see where the model looked.
@@ -46,9 +56,11 @@ def analyze(
     Writes result.json, heatmap.npz, overlay.png and scores.png; methods.png and tokens.html where asked for.
     """
     from medgemma_visualizer.cli import inputs, output
+    from medgemma_visualizer.cli.words import cell_of
 
     folder = output.check_folder(out)
     options = output.indices(layers=layers, heads=heads) | output.named_values(option or [])
+    place = None if cell is None else cell_of(cell)
     output.check_style(colormap)
     with inputs.opening_up_to(max_pixels):
         asked = inputs.case_of(image, question, target, case)
@@ -66,8 +78,9 @@ def analyze(
                 **options,
             )
         extras = _extras(analysis, target, all_methods, tokens, options, quiet=as_json)
-        written = output.write_analysis(analysis, folder, extras, colormap=colormap, grid_lines=grid_lines)
-    output.print_analysis(analysis, written, as_json=as_json)
+        parts = _parts(analysis, target, words, place, options, quiet=as_json)
+        written = output.write_analysis(analysis, folder, extras, parts, colormap=colormap, grid_lines=grid_lines)
+    output.print_analysis(analysis, written, parts, as_json=as_json)
 
 
 def _extras(
@@ -87,3 +100,26 @@ def _extras(
             used = analysis.heatmap.method if analysis.heatmap.available else RECOMMENDED_METHOD
             extras["tokens.html"] = verbs.draw_tokens(analysis, used, **options_for(used, options))
     return extras
+
+
+def _parts(
+    analysis: Analysis,
+    target: str | None,
+    words: bool,
+    cell: tuple[int, int] | None,
+    options: dict[str, Any],
+    *,
+    quiet: bool,
+) -> dict[str, Part]:
+    """What else was asked for, by its key in result.json."""
+    from medgemma_visualizer.cli import output
+    from medgemma_visualizer.cli.words import cell_part, words_part
+
+    parts: dict[str, Part] = {}
+    if words:
+        with output.progress("Weighing the words", quiet=quiet):
+            parts["words"] = words_part(analysis, target, options)
+    if cell is not None:
+        with output.progress("Asking who leans on the cell", quiet=quiet):
+            parts["cell"] = cell_part(analysis, cell)
+    return parts
