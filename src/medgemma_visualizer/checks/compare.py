@@ -1,0 +1,209 @@
+"""Does the wording change the answer, or the map? Several prompts about one picture, read once.
+
+Knows prompts, answers and agreement of maps; does not know where the wordings come from, nor how anything is drawn.
+A number that says how far two maps differ means little alone, so three others stand beside it: the same prompt asked
+twice (what is noise), the same prompt of other pictures, and another finding in the same picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from medgemma_visualizer.errors import InputError
+from medgemma_visualizer.heatmaps.explain import explain_or_say_why
+from medgemma_visualizer.heatmaps.methods import METHODS
+from medgemma_visualizer.heatmaps.targets import resolve
+from medgemma_visualizer.models.reading import Reading, read
+from medgemma_visualizer.progress import track
+from medgemma_visualizer.records import Answer, Heatmap, Score
+from medgemma_visualizer.scores.agreement import DIRECTIONS, agreement_scores, consistency_score
+from medgemma_visualizer.scores.verdict import not_applicable
+
+#: Names of the context values, in the order in which they are read.
+CONTEXT = {
+    "same_prompt_twice": "the same prompt asked twice",
+    "other_picture": "the same prompt, other pictures",
+    "other_finding": "the same picture, another finding",
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One prompt about the picture.
+
+    Attributes:
+        label: For people; the prompt itself where it has no other name.
+        question: The prompt, as asked.
+        answer: What the model said.
+        heatmap: Where it looked; not available where the method could not tell, and it carries the reason.
+    """
+
+    label: str
+    question: str
+    answer: Answer
+    heatmap: Heatmap
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several prompts about one picture.
+
+    Attributes:
+        prompts: In the order given; the first is what the others are compared with.
+        method: By which the maps were made.
+        context: Name of `CONTEXT` -> Jensen-Shannon divergence of the first prompt's map from that; with a reason where
+            there is none.
+        seed: Of ties.
+    """
+
+    prompts: tuple[Asked, ...]
+    method: str
+    context: dict[str, Score] = field(default_factory=dict)
+    seed: int = 0
+
+    @property
+    def labels(self) -> list[str]:
+        """What the model said to each prompt, as a label."""
+        return [asked.answer.label for asked in self.prompts]
+
+    @property
+    def flips(self) -> list[bool]:
+        """Whether each prompt got another label than the first one."""
+        return [label != self.labels[0] for label in self.labels]
+
+    @property
+    def consistency(self) -> Score:
+        """Share of prompts with the most frequent label, in [1/n, 1]."""
+        return consistency_score(self.labels)
+
+    @cached_property
+    def agreement(self) -> dict[str, np.ndarray]:
+        """Name of `agreement.DIRECTIONS` -> float64 (n, n), symmetric; NaN where a map is missing or cannot have it."""
+        n = len(self.prompts)
+        found = {name: np.full((n, n), np.nan) for name in DIRECTIONS}
+        for one in range(n):
+            for two in range(one, n):
+                for name, score in self._pair(one, two).items():
+                    if isinstance(score.value, float):
+                        found[name][one, two] = found[name][two, one] = score.value
+        return found
+
+    @property
+    def js(self) -> np.ndarray:
+        """Jensen-Shannon divergence of every two maps in nats, float64 (n, n) in [0, ln 2]; NaN without a map."""
+        return self.agreement["js_divergence"]
+
+    def against_first(self, n: int) -> dict[str, Score]:
+        """Every agreement of prompt n's map with the first one's, with verdict, chance, or the reason."""
+        return self._pair(0, n)
+
+    def difference(self, n: int) -> np.ndarray:
+        """First map less map n, each scaled to sum 1: float64 (rows, cols); above 0 the first looked more.
+
+        Raises:
+            InputError: One of the two has no map.
+        """
+        first, other = (self.prompts[i].heatmap.map.astype(np.float64) for i in (0, n))
+        return np.asarray(first / first.sum() - other / other.sum())
+
+    def _pair(self, one: int, two: int) -> dict[str, Score]:
+        first, other = self.prompts[one].heatmap, self.prompts[two].heatmap
+        for n, heatmap in ((one, first), (two, other)):
+            if not heatmap.available:
+                reason = f"no map for prompt {n + 1}: {'; '.join(heatmap.fallbacks.values())}"
+                return {name: not_applicable(name, direction, reason) for name, direction in DIRECTIONS.items()}
+        return agreement_scores(first.map, other.map, self.seed)
+
+
+def compare_prompts(
+    reading: Reading,
+    prompts: Sequence[str],
+    *,
+    method: str,
+    target: str | None = None,
+    labels: Sequence[str] | None = None,
+    other_pictures: Sequence[Image.Image] = (),
+    other_finding: str | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Comparison:
+    """Asks several prompts about one picture: the vision tower runs once, the decoder reads the picture once.
+
+    Args:
+        reading: The picture with any question; only the picture and the answer's options are used.
+        prompts: As a person would type them, two or more.
+        method: A name of `METHODS`, for all maps.
+        target: As in `targets.resolve`, resolved for each prompt on its own.
+        labels: Names of the prompts, for people.
+        other_pictures: For the context: the first prompt is asked of these too.
+        other_finding: For the context: a question about another finding in the same picture.
+        seed: Breaks ties among the hottest cells.
+        **options: Passed to the method.
+
+    Raises:
+        InputError: Fewer than two prompts, other numbers of labels than prompts, an unknown method or option, or a
+            target that one of the prompts lacks.
+    """
+    names = list(prompts) if labels is None else list(labels)
+    if len(prompts) < 2 or len(names) != len(prompts):
+        raise InputError(f"{len(prompts)} prompts with {len(names)} labels: give two prompts or more, one label each.")
+    METHODS[method]
+    base = reading.asking(prompts[0], reading.options)
+    steps = track(list(zip(names, prompts, strict=True)), total=len(prompts), what="prompts")
+    asked = tuple(_asked(base.asking(text, base.options), name, method, target, options) for name, text in steps)
+    context = _Context(base, asked[0].heatmap, method, target, options)
+    found = {
+        "same_prompt_twice": context.against(base.asking(prompts[0], base.options)),
+        "other_picture": context.against_all([_other(reading, image, prompts[0]) for image in other_pictures]),
+        "other_finding": context.against(None if other_finding is None else base.asking(other_finding, base.options)),
+    }
+    return Comparison(asked, method, found, seed)
+
+
+def _asked(reading: Reading, label: str, method: str, target: str | None, options: dict[str, Any]) -> Asked:
+    start, end = reading.prompt.question
+    question = reading.prompt.text[start:end]
+    heatmap = explain_or_say_why(reading, resolve(reading, target), method, options)
+    return Asked(label, question, reading.answer, heatmap)
+
+
+def _other(reading: Reading, image: Image.Image, question: str) -> Reading:
+    first = reading.prompt.image_first
+    limit = reading.max_new_tokens
+    return read(reading.model, image, question, options=reading.options, image_first=first, max_new_tokens=limit)
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What a divergence of the first prompt's map is read beside."""
+
+    reading: Reading
+    first: Heatmap
+    method: str
+    target: str | None
+    options: dict[str, Any]
+
+    def against(self, other: Reading | None) -> Score:
+        """Divergence from the map of one other reading."""
+        return self.against_all([] if other is None else [other])
+
+    def against_all(self, others: Sequence[Reading]) -> Score:
+        """Mean divergence from the maps of other readings; those without a map are left out and counted."""
+        if not self.first.available:
+            return not_applicable("js_divergence", "lower", "the first prompt has no map", n=0)
+        if not others:
+            return not_applicable("js_divergence", "lower", "nothing was given to compare with", n=0)
+        maps = [_asked(other, "", self.method, self.target, self.options).heatmap for other in others]
+        values = [agreement_scores(self.first.map, one.map)["js_divergence"].value for one in maps if one.available]
+        numbers = [value for value in values if isinstance(value, float)]
+        left = len(others) - len(numbers)
+        reason = f"{left} of {len(others)} without a map" if left else ""
+        if not numbers:
+            return not_applicable("js_divergence", "lower", reason, n=0)
+        return Score("js_divergence", float(np.mean(numbers)), "lower", n=len(numbers), reason=reason)
