@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-model test test-slow lint format clean pictures benchmark
+.PHONY: help setup demo trust demo-model test test-slow lint format clean pictures benchmark
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,14 +34,20 @@ benchmark: $(STAMP)  ## measure start-up, memory and what maps cost on this CPU
 	$(VENV)/bin/python benchmarks/cpu.py
 	$(VENV)/bin/python benchmarks/methods.py
 
+WORKERS ?= 2
+trust: $(STAMP)  ## measure which methods to trust on the embedded model: lesions, then marks planted by us
+	$(VENV)/bin/medgemma-visualizer trust demo --workers $(WORKERS) --out trust-output
+	$(VENV)/bin/medgemma-visualizer trust demo --workers $(WORKERS) --out trust-output/planted --probe planted \
+		--agree-with trust-output
+
 VOLUME ?= .ct/ct.npz
 demo-model: $(STAMP)  ## train the embedded model anew into build/ (wants a GPU; VOLUME: see tools/demo/simulate.py)
 	$(VENV)/bin/python tools/demo/train.py --volume $(VOLUME) --out build/first --plain-wording
 	$(VENV)/bin/python tools/demo/train.py --volume $(VOLUME) --resume build/first --out build/demo-model \
 		--films 3000 --stage1-steps 0 --stage2-steps 900 --joint-steps 0 --rate 8e-4 --seed 1
 
-clean:  ## remove .venv, caches and demo-output
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-output
+clean:  ## remove .venv, caches and outputs
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-output trust-output
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || { \

@@ -19,12 +19,12 @@ from medgemma_visualizer.errors import InputError, UnavailableError, VisualizerE
 from medgemma_visualizer.records import Answer, Case, Heatmap, Score, Scores
 
 if TYPE_CHECKING:
-    from medgemma_visualizer.verbs import analyze, answer, check, draw, explain, load_cases, load_model, score
+    from medgemma_visualizer.verbs import analyze, answer, check, draw, explain, load_cases, load_model, score, trust
 
 __version__ = "0.1.0"
 
 #: Verbs are imported on first use, so that importing the package does not import torch.
-_VERBS = ("load_model", "load_cases", "answer", "explain", "score", "check", "draw", "analyze")
+_VERBS = ("load_model", "load_cases", "answer", "explain", "score", "check", "draw", "analyze", "trust")
 
 __all__ = [
     "Answer",
@@ -43,6 +43,7 @@ __all__ = [
     "load_cases",
     "load_model",
     "score",
+    "trust",
 ]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medgemma_visualizer import runs
 from medgemma_visualizer.checks.whole import Check, check_map
 from medgemma_visualizer.data.photo import grayscale, picture
 from medgemma_visualizer.data.sources import is_demo_film, load_cases
@@ -21,6 +22,7 @@ from medgemma_visualizer.models.loading import load_model
 from medgemma_visualizer.models.reading import Reading, read
 from medgemma_visualizer.records import Answer, Case, Heatmap, Score, Scores
 from medgemma_visualizer.reports import token_page
+from medgemma_visualizer.runs import League
 from medgemma_visualizer.scores.body import body_mask
 from medgemma_visualizer.scores.localisation import localisation_scores
 from medgemma_visualizer.scores.quality import quality_scores
@@ -157,6 +159,22 @@ def check_analysis(analysis: Analysis, target: str | ScoreFunction | None = None
     against = (FOREIGN_FILM,) if DEMO_NOTICE in analysis.answer.notice else ()
     said, heatmap = analysis.answer, analysis.heatmap
     return check_map(analysis.reading, analysis.case, said, heatmap, target, against=against, **how)
+
+
+def trust(model: Model, cases: Sequence[Case] | None = None, **how: Any) -> League:
+    """The league table of this very model: which methods' maps find the cause of its answers.
+
+    Args:
+        cases: The embedded ones where None.
+        **how: As in `runs.trust`: methods, number, probe ("regions" or "planted"), imputers, seed, workers, …
+
+    Raises:
+        InputError: A name or number that does not fit.
+        UnavailableError: No answer is known to be owed to a planted mark.
+        VisualizerError: No case could be measured.
+    """
+    found = load_cases() if cases is None else cases
+    return runs.trust(model, found, **how).league
 
 
 def draw_all(heatmaps: Mapping[str, Heatmap], case: Case, **style: Any) -> Image:

@@ -19,6 +19,7 @@ from medgemma_visualizer.cli.analyze import analyze
 from medgemma_visualizer.cli.check import check
 from medgemma_visualizer.cli.lists import info, methods, models
 from medgemma_visualizer.cli.output import printable
+from medgemma_visualizer.cli.trust import trust
 from medgemma_visualizer.errors import VisualizerError
 
 PROGRAM = "medgemma-visualizer"
@@ -38,7 +39,7 @@ def _root(debug: Annotated[bool, typer.Option("--debug", help="Show the tracebac
     """Only for the help: `main` reads --debug itself, wherever it stands."""
 
 
-for command in (analyze, check, methods, models, info):
+for command in (analyze, check, trust, methods, models, info):
     app.command()(command)
 
 

@@ -1,20 +1,22 @@
 """From a model and cases to the league table, its rows and maps.
 
-Knows the order of the work: every case, the mean map of other patients, sanity on a few cases, the table. Does not know
-files or screens.
+Knows the order of the work: which cases, every method on each, the mean map of other patients, sanity on a few, the
+table. Does not know screens, nor where results go.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from medgemma_visualizer.checks.curves import step_counts
 from medgemma_visualizer.checks.imputers import IMPUTERS
+from medgemma_visualizer.checks.planted import planted_cases
 from medgemma_visualizer.checks.randomisation import MIN_SEEDS
+from medgemma_visualizer.data.questions import QuestionSet
 from medgemma_visualizer.errors import InputError, VisualizerError, unknown_name
 from medgemma_visualizer.heatmaps import METHODS
 from medgemma_visualizer.heatmaps.probing import BASELINES
@@ -24,9 +26,13 @@ from medgemma_visualizer.runs.league import CONTROLS, METRICS, REFERENCE, SRG, L
 from medgemma_visualizer.runs.measure import Measured, Plan, Subject, measure_case, measure_map, subjects_of
 from medgemma_visualizer.runs.sanity import summed_up, trials_of, try_out
 from medgemma_visualizer.runs.store import identity_of
-from medgemma_visualizer.runs.table import asked, controls_of, left_out, places_of, splits_of
+from medgemma_visualizer.runs.table import agreement, asked, controls_of, left_out, places_of, splits_of
 from medgemma_visualizer.runs.work import Each, Load, crew
 from medgemma_visualizer.scores.maps import distribution
+from medgemma_visualizer.settings import DEFAULT_IMPUTERS
+
+#: Marks tried where nobody says how many.
+PLANTED = 200
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,80 @@ class Built:
     league: League
     rows: tuple[Row, ...]
     maps: Mapping[str, Mapping[str, np.ndarray]]
+
+
+def trust(
+    model: Model,
+    cases: Sequence[Case],
+    *,
+    methods: Sequence[str] | None = None,
+    number: int | None = None,
+    probe: Probe = "regions",
+    imputers: Sequence[str] = DEFAULT_IMPUTERS,
+    space: str = "pixels",
+    steps: int = 8,
+    seed: int = 0,
+    sanity_cases: int = 4,
+    sanity_seeds: int = MIN_SEEDS,
+    workers: int = 1,
+    load: Load | None = None,
+    source: str = "",
+    command: str = "",
+    agree_with: Sequence[Row] | None = None,
+) -> Built:
+    """The league table of a model: which methods' maps find the cause of its answers, beside chance and controls.
+
+    Args:
+        model: Asked.
+        cases: With regions, where localisation is to be scored; all others count for SRG. For "planted" marks, whose
+            films are used.
+        methods: Names of `METHODS`; all where None. The specification's default is always among them.
+        number: How many cases are drawn by lot, all where None; for "planted" how many marks are tried.
+        probe: "regions" of the cases, or "planted" marks, which need no annotation.
+        imputers: Under which SRG is asked; two must agree on a winner.
+        space: "pixels" or "tokens".
+        steps: Of the areas of SRG.
+        seed: The same seed gives the same table.
+        sanity_cases: On how many cases each method is checked with random weights and targets.
+        sanity_seeds: Random models a case; a verdict needs 5.
+        workers: Processes; results are the same for any number.
+        load: Loads the model in a worker; needed for more than one.
+        source: Where the cases come from, for people; what they say themselves where empty.
+        command: What builds the table again.
+        agree_with: Rows of another league of this model, to compare its ranking with.
+
+    Raises:
+        InputError: A name or number that does not fit.
+        UnavailableError: No answer is known to be owed to a planted mark.
+        VisualizerError: No case could be measured.
+    """
+    plan, sanity = plan_for(methods, imputers, space, steps, seed), SanityPlan(sanity_cases, sanity_seeds)
+    step_counts(int(np.prod(model.grid)), steps)
+    chosen, dropped, notes = _chosen(model, cases, probe, number, seed)
+    name = source or (cases.source if isinstance(cases, QuestionSet) else "")
+    about: dict[str, Any] = {"probe": probe, "source": name, "notes": notes, "command": command}
+    found = build(model, chosen, plan, sanity=sanity, workers=workers, load=load, **about)
+    league = replace(found.league, left_out=dropped | dict(found.league.left_out))
+    if agree_with is not None:
+        other = {name for row in agree_with for name in row.chances}
+        common = [name for name in league.metrics if name in other]
+        league = replace(league, agreement=agreement(found.rows, agree_with, common, seed))
+    return replace(found, league=league)
+
+
+def _chosen(
+    model: Model, cases: Sequence[Case], probe: Probe, number: int | None, seed: int
+) -> tuple[tuple[Case, ...], dict[str, int], tuple[str, ...]]:
+    """Cases, reason -> how many were left out before anything was measured, and what a reader must know."""
+    if probe not in ("regions", "planted"):
+        raise unknown_name("probe", probe, ("regions", "planted"))
+    unusable = cases.reasons if isinstance(cases, QuestionSet) else {}
+    if probe == "planted":
+        found = planted_cases(model, cases, n=PLANTED if number is None else number, seed=seed)
+        return found.kept, dict(found.dropped), (f"marks planted by us: {found}",)
+    chosen = sample(cases, number, seed)
+    notes = () if len(chosen) == len(cases) else (f"{len(chosen)} of {len(cases)} cases, drawn by lot",)
+    return chosen, dict(unusable), notes
 
 
 @dataclass(frozen=True)
@@ -118,10 +198,8 @@ def build(
         command: What builds the table again.
 
     Raises:
-        InputError: More steps than cells.
         VisualizerError: No case could be asked; the message gives the commonest reason.
     """
-    step_counts(int(np.prod(model.grid)), plan.steps)
     subjects = subjects_of(cases)
     with crew(model, workers, load) as each:
         measured = each(_Case(plan), subjects, "cases")

@@ -48,7 +48,7 @@ class Metric:
 METRICS: Mapping[str, Metric] = {
     "pointing": Metric("Pointing", True),
     "relevance_mass_lift": Metric("Mass ÷ chance", True),
-    "relevance_rank": Metric("Rank", True),
+    "relevance_rank": Metric("Relevance rank", True),
     "roc_auc": Metric("ROC-AUC", True),
     "average_precision": Metric("Average precision", False),
     "hit_rate": Metric("Hit rate", False),
@@ -61,6 +61,21 @@ RANKED = tuple(name for name, metric in METRICS.items() if metric.ranked)
 def metric_of(name: str) -> Metric:
     """The column of that name; SRG is ranked under every imputer."""
     return Metric(f"SRG, {name.removeprefix(SRG)}", True) if name.startswith(SRG) else METRICS[name]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How the target's score, as a probability, answers to one map under one imputer.
+
+    Attributes:
+        shares: Of the cells, the most relevant first; ascending from 0 to 1.
+        without: The score with these removed (deletion, MoRF), one a share.
+        alone: The score with only these left (insertion, LeRF read backwards), one a share.
+    """
+
+    shares: tuple[float, ...]
+    without: tuple[float, ...]
+    alone: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -83,6 +98,7 @@ class Row:
         numbers: Column -> value; columns that do not apply are left out.
         chances: Column -> what a uniform map gets on this case, with or without a map. Otsu's method finds nothing in
             it, so its IoU is 0.
+        curves: Imputer -> what SRG is the area of; empty where SRG was not asked.
         forward_passes: Sequences that went through the decoder for this map, the answer not counted.
         seconds: Time spent on this map.
     """
@@ -100,6 +116,7 @@ class Row:
     reason: str = ""
     numbers: Mapping[str, float] = field(default_factory=dict)
     chances: Mapping[str, float] = field(default_factory=dict)
+    curves: Mapping[str, Curve] = field(default_factory=dict)
     forward_passes: int = 0
     seconds: float = 0.0
 

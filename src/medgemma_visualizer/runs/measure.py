@@ -6,6 +6,7 @@ what the other cases say: sums and ranks are `table`'s.
 
 from __future__ import annotations
 
+import re
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from medgemma_visualizer.checks.controls import centre_order
-from medgemma_visualizer.checks.curves import curve_metrics, step_counts
+from medgemma_visualizer.checks.curves import Response, curve_metrics, step_counts
 from medgemma_visualizer.checks.randomisation import signed_map
 from medgemma_visualizer.checks.scoring import Memo, ModelScorer, erasures, response
 from medgemma_visualizer.data.photo import picture
@@ -28,7 +29,7 @@ from medgemma_visualizer.heatmaps.targets import Aim, resolve
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.reading import Reading, read
 from medgemma_visualizer.records import Case, Score
-from medgemma_visualizer.runs.league import MEAN_MAP, SRG, UNIFORM, Row
+from medgemma_visualizer.runs.league import MEAN_MAP, SRG, UNIFORM, Curve, Row
 from medgemma_visualizer.scores.localisation import chexlocalize_slices, localisation_scores
 from medgemma_visualizer.scores.quality import FRONTAL, side_fractions
 from medgemma_visualizer.scores.verdict import lift
@@ -46,6 +47,7 @@ _PLAIN = {
     "hit_rate": "hit_rate",
 }
 Numbers = dict[str, float]
+Responses = dict[str, Response]  # by imputer
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,13 @@ def measure_case(model: Model, subject: Subject, plan: Plan) -> Measured:
     try:
         return _measured(_Asked.of(model, subject, plan))
     except VisualizerError as error:
-        rows = tuple(row_of(subject, name, reason=str(error)) for name in plan.methods)
-        return Measured(rows, problem=str(error))
+        reason = _without_paths(str(error), subject.case)
+        return Measured(tuple(row_of(subject, name, reason=reason) for name in plan.methods), problem=reason)
+
+
+def _without_paths(reason: str, case: Case) -> str:
+    """A reason worded alike for alike cases, so that it can be counted, and without the names of anybody's files."""
+    return re.sub(r"'[^']*[/\\][^']*'", "a file", reason.replace(repr(str(case.image)), "the picture"))
 
 
 def measure_map(model: Model, subject: Subject, grid: np.ndarray, plan: Plan) -> Row:
@@ -220,8 +227,8 @@ class _Asked:
 
     def rows(self, maps: Sequence[_Map]) -> list[Row]:
         """One a map; all altered pictures are asked at once."""
-        srgs, silent = self._srgs_or_why({one.method: one.order for one in maps if one.order is not None})
-        chances = self._chances(bool(srgs))
+        erased, silent = self._erased_or_why({one.method: one.order for one in maps if one.order is not None})
+        chances = self._chances(bool(erased))
         return [
             row_of(
                 self.subject,
@@ -230,8 +237,9 @@ class _Asked:
                 correct=self.correct,
                 available=one.grid is not None,
                 reason=one.reason or silent,
-                numbers=self._localised(one.grid) | srgs.get(one.method, {}),
+                numbers=self._localised(one.grid) | self._srgs(erased.get(one.method, {})),
                 chances=chances,
+                curves={imputer: _curve(found) for imputer, found in erased.get(one.method, {}).items()},
                 forward_passes=one.forward_passes,
                 seconds=one.seconds,
             )
@@ -240,9 +248,8 @@ class _Asked:
 
     def uniform(self, rows: Sequence[Row]) -> Row:
         """Exactly at chance, which needs no asking."""
-        return replace(
-            rows[-1], method=UNIFORM, available=True, numbers=rows[-1].chances, forward_passes=0, seconds=0.0
-        )
+        free: dict[str, Any] = {"curves": {}, "forward_passes": 0, "seconds": 0.0}
+        return replace(rows[-1], method=UNIFORM, available=True, numbers=rows[-1].chances, **free)
 
     def _localised(self, grid: np.ndarray | None) -> Numbers:
         if grid is None or self.region is None:
@@ -254,14 +261,14 @@ class _Asked:
         srg = {SRG + imputer: 0.0 for imputer in self.plan.imputers} if with_srg else {}
         return self._localised(np.ones(self.grid)) | srg
 
-    def _srgs_or_why(self, orders: Mapping[str, np.ndarray]) -> tuple[dict[str, Numbers], str]:
-        """SRG of every order under every imputer; none and the reason where nothing that is removed counts."""
+    def _erased_or_why(self, orders: Mapping[str, np.ndarray]) -> tuple[dict[str, Responses], str]:
+        """What every order does under every imputer; nothing and the reason where nothing that is removed counts."""
         try:
-            return self._srgs(orders), ""
+            return self._erased(orders), ""
         except UnavailableError as error:
             return {}, f"no SRG: {error}"
 
-    def _srgs(self, orders: Mapping[str, np.ndarray]) -> dict[str, Numbers]:
+    def _erased(self, orders: Mapping[str, np.ndarray]) -> dict[str, Responses]:
         plan, n = self.plan, int(np.prod(self.grid))
         memo = Memo(ModelScorer(self.reading, self.aim, plan.imputers, plan.space, plan.seed))
         counts = step_counts(n, plan.steps)
@@ -273,14 +280,14 @@ class _Asked:
             for mask in masks
         )
         refuse_rounding(memo.scores)
-        shares = np.array(counts) / n
-
-        def srg(imputer: str, order: np.ndarray) -> float:
-            return curve_metrics(response(memo, imputer, order, counts), shares, n)["srg"]
-
         return {
-            name: {SRG + imputer: srg(imputer, order) for imputer in plan.imputers} for name, order in orders.items()
+            name: {imputer: response(memo, imputer, order, counts) for imputer in plan.imputers}
+            for name, order in orders.items()
         }
+
+    def _srgs(self, erased: Responses) -> Numbers:
+        n = int(np.prod(self.grid))
+        return {SRG + name: curve_metrics(found, found.shares, n)["srg"] for name, found in erased.items()}
 
 
 def row_of(subject: Subject, method: str, **measured: Any) -> Row:
@@ -302,6 +309,10 @@ def row_of(subject: Subject, method: str, **measured: Any) -> Row:
 def seed_of(case: Case, seed: int) -> int:
     """A case's own seed, whichever cases are measured before it."""
     return zlib.crc32(f"{seed}:{case.id}".encode())
+
+
+def _curve(found: Response) -> Curve:
+    return Curve(*(tuple(values.tolist()) for values in (found.shares, found.without, found.alone)))
 
 
 def _columns(scores: Mapping[str, Score], correct: bool | None) -> Numbers:

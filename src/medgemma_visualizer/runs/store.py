@@ -17,14 +17,16 @@ from medgemma_visualizer.data.sources import demo_folder
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.records import Score, write_whole
-from medgemma_visualizer.runs.league import League, Place, Row, Sanity
+from medgemma_visualizer.runs.league import Curve, League, Place, Row, Sanity
 from medgemma_visualizer.scores.statistics import Estimate
 
 HOME = "MEDGEMMA_VISUALIZER_HOME"
 FORMAT = 1
-_NUMBER, _CHANCE = "number:", "chance:"
+ROWS, SECONDS, TABLE = "league.parquet", "seconds.json", "league.json"
+_NUMBER, _CHANCE, _CURVE = "number:", "chance:", "curve:"
 _FACTS = ("case_id", "patient_id", "finding", "side", "size", "label", "truth", "correct", "method", "available")
 _COSTS = ("reason", "forward_passes")
+_PARTS = ("shares", "without", "alone")
 
 
 def identity_of(model: Model) -> str:
@@ -89,18 +91,44 @@ def _path(identity: str, probe: str) -> Path:
     return home() / "leagues" / f"{identity}{suffix}.json"
 
 
+def write_league(league: League, rows: Sequence[Row], folder: Path, pages: Mapping[str, str]) -> dict[str, Path]:
+    """Writes the files of `trust`, each whole; league.json comes last and marks a complete result.
+
+    Args:
+        league: The table.
+        rows: What it sums up, sorted.
+        folder: Where to.
+        pages: File name -> the text of a further page.
+
+    Raises:
+        InputError: The folder cannot be written to.
+    """
+    seconds: dict[str, dict[str, float]] = {}
+    for row in rows:
+        seconds.setdefault(row.case_id, {})[row.method] = round(row.seconds, 4)
+    try:
+        (folder / TABLE).unlink(missing_ok=True)
+        written = {ROWS: save_rows(rows, folder / ROWS)}
+        for name, text in {SECONDS: json.dumps(seconds, indent=1) + "\n", **pages}.items():
+            written[name] = write_whole(folder / name, lambda file, text=text: file.write(text.encode()))
+    except OSError as error:
+        raise InputError(f"{str(folder)!r} cannot be written to ({error.strerror}). Give another folder.") from error
+    return written | {TABLE: save_league(league, folder / TABLE)}
+
+
 def save_league(league: League, path: Path) -> Path:
     """Writes a league whole or not at all.
 
     Raises:
         InputError: The place cannot be written to.
     """
-    text = json.dumps(as_document(league), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(as_document(league), separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n"
     try:
         return write_whole(path, lambda file: file.write(text.encode()))
     except OSError as error:
         raise InputError(
-            f"{str(path)!r} cannot be written ({error.strerror}). Set {HOME} to a folder of yours."
+            f"{str(path)!r} cannot be written ({error.strerror}). Choose another folder; {HOME} says where leagues "
+            "are kept."
         ) from error
 
 
@@ -174,7 +202,8 @@ def _tupled(told: Mapping[str, Any], name: str) -> dict[str, Any]:
 def save_rows(rows: Sequence[Row], path: Path) -> Path:
     """Writes rows as Parquet, without seconds: the same bytes for the same seed on the same machine.
 
-    Columns: the facts of `Row`, then "number:…" and "chance:…" for every column of the league, null where none.
+    Columns: the facts of `Row`, then "number:…" and "chance:…" for every column of the league, and lists
+    "curve:…:shares", "curve:…:without" and "curve:…:alone" for every imputer; null where none.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -183,9 +212,19 @@ def save_rows(rows: Sequence[Row], path: Path) -> Path:
     columns: dict[str, Any] = {name: [getattr(row, name) for row in rows] for name in (*_FACTS, *_COSTS)}
     columns |= {_NUMBER + name: pa.array([row.numbers.get(name) for row in rows], pa.float64()) for name in metrics}
     columns |= {_CHANCE + name: pa.array([row.chances.get(name) for row in rows], pa.float64()) for name in metrics}
+    lists, imputers = pa.list_(pa.float64()), dict.fromkeys(name for row in rows for name in row.curves)
+    columns |= {
+        f"{_CURVE}{name}:{part}": pa.array([_part(row.curves.get(name), part) for row in rows], lists)
+        for name in imputers
+        for part in _PARTS
+    }
     columns["correct"] = pa.array(columns["correct"], pa.bool_())
     table = pa.table(columns)
     return write_whole(path, lambda file: pq.write_table(table, file, compression="zstd"))
+
+
+def _part(curve: Curve | None, part: str) -> list[float] | None:
+    return None if curve is None else list(getattr(curve, part))
 
 
 def load_rows(path: Path) -> tuple[Row, ...]:
@@ -213,4 +252,12 @@ def _row(record: Mapping[str, Any]) -> Row:
         }
         for kind in (_NUMBER, _CHANCE)
     )
-    return Row(**{name: record[name] for name in (*_FACTS, *_COSTS)}, numbers=numbers, chances=chances)
+    facts = {name: record[name] for name in (*_FACTS, *_COSTS)}
+    return Row(**facts, numbers=numbers, chances=chances, curves=_curves(record))
+
+
+def _curves(record: Mapping[str, Any]) -> dict[str, Curve]:
+    first = f":{_PARTS[0]}"
+    there = [name for name in record if name.startswith(_CURVE) and name.endswith(first) and record[name] is not None]
+    imputers = [name.removeprefix(_CURVE).removesuffix(first) for name in there]
+    return {name: Curve(*(tuple(record[f"{_CURVE}{name}:{part}"]) for part in _PARTS)) for name in imputers}

@@ -113,12 +113,13 @@ def controls_of(
 def splits_of(
     rows: Sequence[Row], methods: Sequence[str], metrics: Sequence[str], labels: Mapping[str, str], seed: int = 0
 ) -> dict[str, dict[str, tuple[Place, ...]]]:
-    """Places of every part of the cases, by what they are split by; "" is no part."""
+    """Places of every part of the cases, by what they are split by, in the ranked columns; "" is no part."""
+    ranked = [name for name in metrics if metric_of(name).ranked]
     found = {}
     for split in SPLITS:
         values = sorted({getattr(row, split) for row in asked(rows)} - {""})
         parts = {value: [row for row in rows if getattr(row, split) == value] for value in values}
-        found[split] = {value: places_of(part, methods, metrics, labels, seed=seed) for value, part in parts.items()}
+        found[split] = {value: places_of(part, methods, ranked, labels, seed=seed) for value, part in parts.items()}
     return found
 
 
