@@ -119,26 +119,21 @@ def _row(figure: Figure, axes: Axes, line: Line, place: int) -> None:
     axes.plot([line.estimate.value], [place], color=colour, marker=mark, markersize=5, linestyle="none")
 
 
-def mean_curves_figure(
-    curves: Mapping[str, Averaged], *, side: Literal["without", "alone"], title: str, unit: str = "probability"
-) -> Image.Image:
+def mean_curves_figure(curves: Mapping[str, Averaged], *, side: Literal["without", "alone"], title: str) -> Image.Image:
     """Mean f as cells are removed (`without`) or revealed (`alone`), a line a method with the band of its interval.
 
     Args:
-        curves: By what each line is called; at most six.
+        curves: By what each line is called; at most six. f is a probability: all figures share the scale from 0 to 1.
         side: Which half.
         title: Written above.
-        unit: What f is.
 
     Raises:
         InputError: No curves, or more than can be told apart.
     """
-    return picture(mean_curves_page(curves, side, title, unit))
+    return picture(mean_curves_page(curves, side, title))
 
 
-def mean_curves_page(
-    curves: Mapping[str, Averaged], side: Literal["without", "alone"], title: str, unit: str
-) -> Figure:
+def mean_curves_page(curves: Mapping[str, Averaged], side: Literal["without", "alone"], title: str) -> Figure:
     """The page behind `mean_curves_figure`."""
     if not 1 <= len(curves) <= len(COLOURS):
         raise InputError(f"{len(curves)} curves: choose 1 to {len(COLOURS)}, as many as a reader can tell apart.")
@@ -150,10 +145,13 @@ def mean_curves_page(
     write(figure, 12, 12, words)
     axes = box(figure, LEFT, top, PANEL_WIDTH, PANEL_HEIGHT)
     for (name, one), colour, dash in zip(curves.items(), COLOURS, DASHES, strict=False):
-        _mean_curve(axes, one.shares, getattr(one, side), {"color": colour, "linestyle": dash, "label": name})
+        _mean_curve(
+            axes, one.shares, getattr(one, side), {"color": colour, "linestyle": dash, "label": printable(name)}
+        )
     axes.set_xlabel("% of the cells", fontsize=7)
-    axes.set_ylabel(printable(unit), fontsize=7, parse_math=False)
+    axes.set_ylabel("mean probability of the target", fontsize=7)
     axes.set_xlim(0, 100)
+    axes.set_ylim(-0.03, 1.03)
     _plain(axes)
     axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.16), fontsize=7, frameon=False, handlelength=4)
     return figure
