@@ -1,7 +1,7 @@
 """Is the map true? Cells are taken away in the map's order, the model is asked again, and chance is asked alongside.
 
 Knows which questions a person asks of one map or of many; the pictures are in `suite`, the formulas in `curves` and
-`perturbations`, what must be beaten in `controls`, and the asking in `scoring`. Does not know how a map was made.
+`predictions`, what must be beaten in `controls`, and the asking in `scoring`. Does not know how a map was made.
 
 f is the target's score as a probability (`scoring.scale_of`), p = f(x). For each imputer:
     deletion_auc (morf)       area of f as the top cells go, 0 to 100 %; [0, 1], lower is better. Petsiuk 2018.
@@ -28,7 +28,7 @@ import torch
 
 from medgemma_visualizer.checks.controls import Comparison, Standing, over_cases, standing_of, verdict
 from medgemma_visualizer.checks.findings import findings_of
-from medgemma_visualizer.checks.perturbations import RADIUS, sensitivity_max
+from medgemma_visualizer.checks.predictions import RADIUS, sensitivity_max
 from medgemma_visualizer.checks.scoring import Memo, ModelScorer, Scale, Scorer
 from medgemma_visualizer.checks.suite import Curves, Suite
 from medgemma_visualizer.errors import InputError, unknown_name

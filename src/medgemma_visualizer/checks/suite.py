@@ -24,7 +24,7 @@ from medgemma_visualizer.checks.curves import (
     specification_metrics,
     step_counts,
 )
-from medgemma_visualizer.checks.perturbations import faithfulness_correlation, infidelity, random_subsets
+from medgemma_visualizer.checks.predictions import faithfulness_correlation, infidelity, random_subsets
 from medgemma_visualizer.checks.scoring import Memo, erasures, key_of, refuse_other_shape, response
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.grid import ranked_cells

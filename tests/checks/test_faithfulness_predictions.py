@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import pearsonr
 
-from medgemma_visualizer.checks.perturbations import (
+from medgemma_visualizer.checks.predictions import (
     faithfulness_correlation,
     infidelity,
     random_subsets,
