@@ -77,13 +77,18 @@ def keep(league: League) -> Path | None:
     if not league.identity:
         return None
     path = _path(league.identity, league.probe)
-    if path.is_file() and _weight(load_league(path)) > _weight(league):
+    if path.is_file() and _weight(path) > (league.n, len(league.places)):
         return None
     return save_league(league, path)
 
 
-def _weight(league: League) -> tuple[int, int]:
-    return league.n, len(league.places)
+def _weight(path: Path) -> tuple[int, int]:
+    """Cases and methods of a kept league; none where it cannot be read, so that a new one takes its place."""
+    try:
+        kept = load_league(path)
+    except InputError:
+        return 0, 0
+    return kept.n, len(kept.places)
 
 
 def _path(identity: str, probe: str) -> Path:
@@ -91,7 +96,9 @@ def _path(identity: str, probe: str) -> Path:
     return home() / "leagues" / f"{identity}{suffix}.json"
 
 
-def write_league(league: League, rows: Sequence[Row], folder: Path, pages: Mapping[str, str]) -> dict[str, Path]:
+def write_league(
+    league: League, rows: Sequence[Row], folder: Path, pages: Mapping[str, str] | None = None
+) -> dict[str, Path]:
     """Writes the files of `trust`, each whole; league.json comes last and marks a complete result.
 
     Args:
@@ -109,7 +116,7 @@ def write_league(league: League, rows: Sequence[Row], folder: Path, pages: Mappi
     try:
         (folder / TABLE).unlink(missing_ok=True)
         written = {ROWS: save_rows(rows, folder / ROWS)}
-        for name, text in {SECONDS: json.dumps(seconds, indent=1) + "\n", **pages}.items():
+        for name, text in {SECONDS: json.dumps(seconds, indent=1) + "\n", **(pages or {})}.items():
             written[name] = write_whole(folder / name, lambda file, text=text: file.write(text.encode()))
     except OSError as error:
         raise InputError(f"{str(folder)!r} cannot be written to ({error.strerror}). Give another folder.") from error
