@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medgemma_visualizer import runs
+from medgemma_visualizer.checks.trust import Trust, judge
 from medgemma_visualizer.checks.whole import Check, check_map
 from medgemma_visualizer.data.photo import grayscale, picture
 from medgemma_visualizer.data.sources import is_demo_film, load_cases
@@ -156,9 +157,27 @@ def check(
 
 def check_analysis(analysis: Analysis, target: str | ScoreFunction | None = None, **how: Any) -> Check:
     """As `check`, for an analysis that has been made with that target."""
-    against = (FOREIGN_FILM,) if DEMO_NOTICE in analysis.answer.notice else ()
     said, heatmap = analysis.answer, analysis.heatmap
-    return check_map(analysis.reading, analysis.case, said, heatmap, target, against=against, **how)
+    return check_map(analysis.reading, analysis.case, said, heatmap, target, **_known_of(analysis), **how)
+
+
+def trust_of(analysis: Analysis) -> Trust:
+    """Whether to trust a map that was not checked itself: what the league table of this very model says of its method.
+
+    Raises:
+        InputError: The league table that is there cannot be read.
+    """
+    return judge(analysis.heatmap, **_known_of(analysis))
+
+
+def _known_of(analysis: Analysis) -> dict[str, Any]:
+    """What is known of a map without asking the model: its method's place, and what speaks against the answer."""
+    league = runs.league_of(analysis.reading.model)
+    return {
+        "place": None if league is None else league.place(analysis.heatmap.method),
+        "reference": "" if league is None else league.reference,
+        "against": (FOREIGN_FILM,) if DEMO_NOTICE in analysis.answer.notice else (),
+    }
 
 
 def trust(model: Model, cases: Sequence[Case] | None = None, **how: Any) -> League:

@@ -134,6 +134,13 @@ def test_the_reason_of_a_check_that_could_not_be_made_is_told():
     assert found.reasons == ("faithfulness could not be checked: nothing that was hidden changes the score",)
 
 
+def test_a_map_of_which_nothing_was_asked_is_said_to_be_unchecked_once():
+    found = judge(HEATMAP, place=place())
+    assert found.word == "with care"
+    assert found.reasons == ("this very map was not checked: medgemma-visualizer check does",)
+    assert judge(HEATMAP, place=place(sanity="fail")).word == "do not trust"
+
+
 def test_the_leagues_reference_need_not_beat_itself():
     own = place(difference=(0.0, 0.0), method="gradcam_multi_token")
     assert verdict(place=own, reference="gradcam_multi_token").word == "trust"

@@ -7,21 +7,23 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from medgemma_visualizer import verbs
+from medgemma_visualizer import runs, verbs
 from medgemma_visualizer.cli import output
 from medgemma_visualizer.records import Heatmap
 from medgemma_visualizer.verbs import DEMO_NOTICE
 from tests.cli.conftest import QUESTION, Call, everything_in
 
 KEYS = {
-    "": {"case", "answer", "heatmap", "scores", "model", "versions", "seconds"},
+    "": {"case", "answer", "heatmap", "scores", "trust", "model", "versions", "seconds"},
     "answer": {"text", "label", "p_yes", "p_yes_no_mass", "tokens"},
+    "trust": {"word", "reasons"},
     "heatmap": {"available", "method", "requested", "fallbacks", "target", "rows", "cols", "grid"},
 }
 
@@ -241,3 +243,22 @@ def test_pictures_are_whole(call: Call, tmp_path: Path) -> None:
         picture = Image.open(io.BytesIO((tmp_path / "results" / name).read_bytes()))
         picture.load()
         assert min(picture.size) > 300
+
+
+def test_an_analysis_says_whether_to_trust_its_map_and_never_by_another_models_league(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(runs, "league_of", lambda model: None)
+    done = call("analyze", "--out", "results")
+    assert "Trust     with care: this very map was not checked" in done.out
+    assert "no league table of this model knows relevance; make one: medgemma-visualizer trust --model demo" in done.out
+    sanity = SimpleNamespace(verdict="fail")
+    place = SimpleNamespace(method="relevance", rank=1, scores={}, differences={}, sanity=sanity)
+    league = SimpleNamespace(place=lambda method: place, reference="gradcam_multi_token")
+    monkeypatch.setattr(runs, "league_of", lambda model: league)
+    colourful = np.asarray(Image.open(tmp_path / "results/overlay.png").convert("RGB")).astype(int)
+    done = call("analyze", "--out", "results")
+    assert "Trust     do not trust: the method fails the sanity check in the league table of this model" in done.out
+    grey = np.asarray(Image.open(tmp_path / "results/overlay.png").convert("RGB")).astype(int)
+    coloured = [(np.ptp(picture, axis=2) > 40).mean() for picture in (colourful, grey)]
+    assert coloured[1] < 0.02 < coloured[0]  # the contour of the known region stays

@@ -63,7 +63,9 @@ def test_a_check_writes_the_files_of_an_analysis_and_its_own_pictures(whole: tup
         with Image.open(folder / name) as picture:
             picture.load()
             assert min(picture.size) > 300
-    assert {"case", "answer", "heatmap", "scores", "model", "versions", "seconds", "check"} == set(document)
+    keys = {"case", "answer", "heatmap", "scores", "model", "versions", "seconds", "trust"}
+    assert set(document) == keys | {"check"}
+    assert set(document["trust"]) == {"word", "reasons"}
     assert Heatmap.load(folder / "heatmap.npz").method == document["heatmap"]["method"]
 
 

@@ -36,6 +36,7 @@ WORDS: tuple[Word, ...] = ("trust", "with care", "do not trust")
 TRUST, CARE, DISTRUST = WORDS
 
 SRG = "srg:"
+UNCHECKED: Finding = (CARE, "this very map was not checked: medgemma-visualizer check does")
 
 
 class Difference(Protocol):
@@ -115,14 +116,16 @@ def judge(
     if not heatmap.available:
         return Trust(DISTRUST, ("no explanation is available", *against))
     told = failures or {}
-    findings = [
-        *((DISTRUST, reason) for reason in against),
-        *(_of_randomisation(randomisation, told)),
-        *(_of_token_order(token_order, told)),
-        *(_of_target(random_target, told)),
-        *(_of_faithfulness(faithfulness, told)),
-        *(_of_league(heatmap, place, reference)),
+    checks: list[Finding] = [
+        *_of_randomisation(randomisation, told),
+        *_of_token_order(token_order, told),
+        *_of_target(random_target, told),
+        *_of_faithfulness(faithfulness, told),
     ]
+    asked = (faithfulness, randomisation, random_target, token_order)
+    if not told and all(one is None for one in asked):
+        checks = [UNCHECKED]
+    findings = [*((DISTRUST, reason) for reason in against), *checks, *_of_league(heatmap, place, reference)]
     word = max((found for found, _ in findings), key=WORDS.index)
     wanted = [reason for found, reason in sorted(findings, key=lambda f: -WORDS.index(f[0])) if found != TRUST]
     return Trust(word, tuple(wanted or [reason for _, reason in findings]))

@@ -66,6 +66,8 @@ def analyze(
         asked = inputs.case_of(image, question, target, case)
         loaded = inputs.loaded(model, method, quiet=as_json, device=device, dtype=dtype, min_free_gb=min_memory)
         from medgemma_visualizer import verbs
+        from medgemma_visualizer.checks.trust import DISTRUST
+        from medgemma_visualizer.cli.checked import trust_part
 
         with output.progress("Asking the model", quiet=as_json):
             analysis = verbs.analyze(
@@ -78,8 +80,12 @@ def analyze(
                 **options,
             )
         extras = _extras(analysis, target, all_methods, tokens, options, quiet=as_json)
-        parts = _parts(analysis, target, words, place, options, quiet=as_json)
-        written = output.write_analysis(analysis, folder, extras, parts, colormap=colormap, grid_lines=grid_lines)
+        trust = verbs.trust_of(analysis)
+        parts = _parts(analysis, target, words, place, options, quiet=as_json) | {"trust": trust_part(trust)}
+        # "with care" stands on the screen; a map not to be trusted must not look like one.
+        style = {"trust": trust} if trust.word == DISTRUST else {}
+        look = {"colormap": colormap, "grid_lines": grid_lines, **style}
+        written = output.write_analysis(analysis, folder, extras, parts, **look)
     output.print_analysis(analysis, written, parts, as_json=as_json)
 
 

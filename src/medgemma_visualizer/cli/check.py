@@ -80,7 +80,7 @@ def check(
                 analysis, target, options=own, sanity=not no_sanity, full_sanity=full_sanity, **how
             )
         style = {"trust": found.trust, "colormap": colormap, "grid_lines": grid_lines}
-        parts = {"check": checked.part(found)}
+        parts = checked.parts(found)
         written = output.write_analysis(analysis, folder, checked.pictures(found), parts, **style)
     output.print_analysis(analysis, written, parts, as_json=as_json)
 

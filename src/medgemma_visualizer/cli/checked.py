@@ -15,6 +15,7 @@ from rich.table import Table
 
 from medgemma_visualizer.checks.randomisation import PASS, PREFIX, Randomisation
 from medgemma_visualizer.checks.suite import Curves
+from medgemma_visualizer.checks.trust import Trust
 from medgemma_visualizer.checks.whole import Check
 from medgemma_visualizer.cli.output import Part, line, score_as_document
 from medgemma_visualizer.figures.curves import curves_figure
@@ -48,10 +49,10 @@ STANDINGS = {"better": "better than random", "worse": "worse than random", "none
 STYLES = {"trust": "green", "with care": "yellow", "do not trust": "bold red"}
 
 
-def part(check: Check) -> Part:
-    """What `check` adds to result.json and to what people read."""
+def parts(check: Check) -> dict[str, Part]:
+    """What `check` adds to result.json and to what people read, by its key."""
     rows = (table(check),) if check.scores else ()
-    return Part(document(check), (*rows, *lines(check)))
+    return {"check": Part(document(check), (*rows, *lines(check))), "trust": trust_part(check.trust)}
 
 
 def table(check: Check) -> Table:
@@ -102,18 +103,22 @@ def status(check: Check, key: str) -> str:
 
 
 def lines(check: Check) -> list[RenderableType]:
-    """The verdict with its interval, whether to trust the map and why, what could not be asked, and what was."""
-    word, *rest = check.trust.reasons
+    """The verdict with its interval, what could not be asked, and what was."""
     faithful = check.faithfulness
     asked = "" if faithful is None else f"{faithful.n_scorings} altered pictures in {faithful.space}, none twice: "
     cost = "" if faithful is None else f"{asked}{faithful.n_of_the_map} of the map's own, the rest of controls; "
     return [
         line("Verdict", check.verdict),
-        line("Trust", f"{check.trust.word}: {word}", STYLES[check.trust.word]),
-        *(line("", f"also: {reason}") for reason in rest if check.trust.word != "trust"),
         *(line("Not asked", f"{name}: {reason}", "yellow") for name, reason in check.failures.items()),
         line("Asked", f"{cost}{check.seconds:.1f} s"),
     ]
+
+
+def trust_part(trust: Trust) -> Part:
+    """Whether to trust a map: the word, and its reasons, one a line."""
+    first, *rest = trust.reasons
+    said = line("Trust", f"{trust.word}: {first}", STYLES[trust.word])
+    return Part(asdict(trust), (said, *(line("", f"also: {one}") for one in rest)))
 
 
 def pictures(check: Check) -> dict[str, Image]:
@@ -149,7 +154,6 @@ def document(check: Check) -> dict[str, Any]:
     """Everything as plain JSON values."""
     return {
         "verdict": check.verdict,
-        "trust": {"word": check.trust.word, "reasons": list(check.trust.reasons)},
         "scores": {key: _score(check, key) for key in check.scores},
         "faithfulness": _faithfulness(check),
         "randomisation": None if check.randomisation is None else _randomisation(check.randomisation),
