@@ -18,7 +18,7 @@ from medgemma_visualizer.cli.output import printable
 from medgemma_visualizer.heatmaps import METHODS
 from tests.cli.conftest import Call
 
-COMMANDS = ("analyze", "methods", "models", "info")
+COMMANDS = ("analyze", "check", "trust", "methods", "models", "info")
 COMMAND = (sys.executable, "-m", "medgemma_visualizer")
 
 
