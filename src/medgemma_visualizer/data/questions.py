@@ -106,7 +106,7 @@ def read_questions(path: Path | str, images: Path | str | None = None) -> Questi
             makes a case.
     """
     path = Path(path)
-    headings, rows = _table(path)
+    headings, rows = read_table(path)
     columns = _columns(headings, path)
     films = _find_films((row for _, row in rows), columns, path.parent if images is None else Path(images))
     cases, left_out = _sorted_out(rows, _Rows(columns, films, path.stem))
@@ -127,8 +127,12 @@ def case_id(study: str, image: str, question: str) -> str:
 # --- the table -------------------------------------------------------------------------------------------------------
 
 
-def _table(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
-    """Headings, and (line, row) of every row that is not blank."""
+def read_table(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
+    """Headings, and (line, row) of every row that is not blank; a row maps headings to cells.
+
+    Raises:
+        InputError: The file cannot be read or is no table, or a heading stands twice.
+    """
     lines = _cells(path)
     if not lines:
         raise InputError(f"{str(path)!r} is empty; give a question file with headings and rows.")
@@ -171,7 +175,7 @@ def _text(path: Path) -> str:
 
 def _columns(headings: Sequence[str], path: Path) -> dict[str, tuple[str, ...]]:
     """Meaning -> the headings present that hold it, in order of preference."""
-    columns = {meaning: _present(names, headings) for meaning, names in ALIASES.items()}
+    columns = {meaning: headings_for(names, headings) for meaning, names in ALIASES.items()}
     missing = [meaning for meaning in _REQUIRED if not columns[meaning]]
     if missing:
         wanted = " and ".join(f"{meaning} (one of {', '.join(ALIASES[meaning])})" for meaning in missing)
@@ -180,7 +184,7 @@ def _columns(headings: Sequence[str], path: Path) -> dict[str, tuple[str, ...]]:
     return columns
 
 
-def _present(names: Sequence[str], headings: Sequence[str]) -> tuple[str, ...]:
+def headings_for(names: Sequence[str], headings: Sequence[str]) -> tuple[str, ...]:
     """The exact heading first, then those that differ in case and underscores only."""
     wanted = [heading for name in names for heading in (name, *headings) if _plain(heading) == _plain(name)]
     return tuple(dict.fromkeys(heading for heading in wanted if heading in headings))
@@ -208,19 +212,19 @@ class _Rows:
     source: str
 
     def case(self, row: Mapping[str, str]) -> Case:
-        image, study = _image_name(row, self.columns), _cell(row, self.columns["study"])
-        question = _question(_cell(row, self.columns["question"]))
+        image, study = _image_name(row, self.columns), first_filled(row, self.columns["study"])
+        question = _question(first_filled(row, self.columns["question"]))
         if image not in self.films:
             raise UnusableRow("image file not found" if image else "no image named")
         return Case(
             id=case_id(study, image, question),
             image=self.films[image],
             question=question,
-            options=_options(_cell(row, self.columns["options"])),
-            truth=_one(_cell(row, self.columns["truth"]), "answer") or None,
-            finding=_cell(row, self.columns["finding"]) or None,
-            patient_id=_cell(row, self.columns["patient"]) or None,
-            view=_cell(row, self.columns["view"]) or None,
+            options=_options(first_filled(row, self.columns["options"])),
+            truth=_one(first_filled(row, self.columns["truth"]), "answer") or None,
+            finding=first_filled(row, self.columns["finding"]) or None,
+            patient_id=first_filled(row, self.columns["patient"]) or None,
+            view=first_filled(row, self.columns["view"]) or None,
             source=self.source,
         )
 
@@ -244,7 +248,7 @@ def _refuse_repeated(case: Case, earlier: Case | None) -> None:
         raise UnusableRow(f"repeats an earlier row's image and question with {same} answer")
 
 
-def _cell(row: Mapping[str, str], headings: Sequence[str]) -> str:
+def first_filled(row: Mapping[str, str], headings: Sequence[str]) -> str:
     """The first cell that says something, or ""; "nan" is how table programs write an empty one."""
     cells = (row.get(heading, "").strip() for heading in headings)
     return next((cell for cell in cells if cell.lower() not in ("", "nan")), "")
@@ -253,7 +257,7 @@ def _cell(row: Mapping[str, str], headings: Sequence[str]) -> str:
 def _image_name(row: Mapping[str, str], columns: Mapping[str, Sequence[str]]) -> str:
     if _TOO_MANY in row:
         raise UnusableRow("more cells than headings")
-    return _one(_cell(row, columns["image"]), "image").replace("\\", "/")
+    return _one(first_filled(row, columns["image"]), "image").replace("\\", "/")
 
 
 def _question(text: str) -> str:
