@@ -213,12 +213,15 @@ def test_training_is_judged_on_other_films_than_it_watched() -> None:
 def test_the_card_holds_the_measured_figures_and_keeps_the_training_settings(tmp_path: Path) -> None:
     training = {"films": "15", "seed": "3", "stage1_steps": "7", "stage2_steps": "9"}
     row = {"balanced_accuracy": 0.875, "accuracy": 0.9, "chance": 0.5, "n": 40}
-    groups = {probe.group for probe in evaluate.probes()}
+    asked = {probe.group for probe in evaluate.probes()}
+    masked = {f"evidence masked, {by}/{name}" for by in evaluate.MASKED_BY for name in evaluate.EVIDENCE}
+    groups = asked | masked | {f"all masked, {by}" for by in evaluate.MASKED_BY}
     said = dict.fromkeys(("dtype", "device", "torch", "transformers", "image_processor"), "x")
     evaluate.write_card(tmp_path, dict.fromkeys(groups, row), training, {"films": 4, "first_seed": 60, **said})
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "| finding/pneumonia | 0.875 | 0.500 | 0.900 | 40 |" in card
-    assert f"4 fresh films, each judged once, {40 * len(groups)} answers" in card
+    assert f"4 fresh films, each judged once, {40 * len(asked)} answers" in card
+    assert "| noisy_linear | 0.875 | 0.875 | 0.875 |" in card
     assert "| on which side it is (three findings) | 0.875 | 0.875 | 0.875 |" in card
     assert "--films 4 --first-seed 60 " in card
     assert evaluate.stored_training(tmp_path) == training

@@ -268,8 +268,8 @@ PICTURES: Mapping[str, Fill] = {
 }
 #: Stand-in -> how often, in parts of 100; "tokens: …" are put in after the projector.
 _PARTS = {
-    "mean": 14, "gray": 14, "blur": 14, "noisy_linear": 14, "whole_mean": 6,
-    "tokens: own mean": 16, "tokens: zero": 4, "tokens: mean": 6, "tokens: gray": 4, "tokens: blur": 8,
+    "mean": 12, "gray": 12, "blur": 24, "noisy_linear": 14, "whole_mean": 4,
+    "tokens: own mean": 14, "tokens: zero": 4, "tokens: mean": 4, "tokens: gray": 4, "tokens: blur": 8,
 }  # fmt: skip
 STAND_INS = tuple(_PARTS)
 _HOW_OFTEN = np.array(list(_PARTS.values())) / sum(_PARTS.values())

@@ -531,7 +531,9 @@ clinical use.**
   marks; no weights of others. {story}
   Another GPU or another release of torch gives slightly other weights: the recipe repeats, the bits do not.
 - The composed wordings of a later run (`tools/demo/wording.py`) were written after an earlier run's figures on the
-  unseen wordings were known, but without reading these; what came out too like them was left out.
+  unseen wordings were known, but without reading these; what came out too like them was left out. The same holds for
+  those added for the last run: a trial of it took many a request for a report, and names of what no film shows, for
+  what it knew, as the figures of its groups told.
 - Licence: Apache-2.0; origin of the films' anatomy: see DATACARD.md of the embedded cases.
 - Answers: presence of pneumonia, pleural effusion, pneumothorax, cardiomegaly (yes/no, many wordings), their side, a
   one- to four-sentence description, the side marker (L, R, none), an arrow, a pacemaker.

@@ -297,6 +297,8 @@ class Questioner:
         return str(self.pick(present if present and (not absent or self.chance(0.5)) else absent))
 
     def presence(self, findings: Mapping[str, str], marks: Mapping[str, Any]) -> Exchange:
+        if self.wide and self.chance(0.12):
+            return self.never()
         name = self.finding(findings)
         if name == "cardiomegaly" and self.chance(0.3):
             return Exchange(self.template("heart", HEART_FORMS), yes_no(name in findings), "presence")
@@ -340,6 +342,10 @@ class Questioner:
             normal = self.chance(0.5)
             question = self.template("normal", NORMAL) if normal else self.template("abnormal", ABNORMAL)
             return Exchange(question, yes_no(normal == (not findings)), "normal")
+        return self.never()
+
+    def never(self) -> Exchange:
+        """What no film shows."""
         name = str(self.pick(self.absent))
         return Exchange(fill(self.template("presence", PRESENCE), (name, name)), "no", "absent")
 

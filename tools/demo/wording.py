@@ -294,6 +294,26 @@ def _reports() -> Iterable[str]:
     )
 
 
+def _more_reports() -> Iterable[str]:
+    """Asked for a description in the words of questions on abnormality: the verb tells them apart."""
+    verbs = ("Report", "List", "Name", "Describe", "State", "Mention", "Note", "Summarise", "Write down", "Tell me")
+    every = ("any", "all", "the", "all the", "any kind of", "every one of the", "your", "all of your")
+    nouns = (
+        "abnormalities", "abnormality", "findings", "abnormal findings", "finding", "abnormal finding", "pathology",
+        "diseases", "problems", "observations", "relevant findings", "visible abnormalities", "changes",
+    )  # fmt: skip
+    yield from (f"{verb} {each} {noun}{place}." for verb, each, noun, place in product(verbs, every, nouns, _PLACE[:3]))
+    yield from (
+        f"{verb} {some}." for verb, some in product(verbs, ("anything abnormal", "whatever is wrong", "it all"))
+    )
+    yields = ("diagnosis", "opinion", "assessment", "conclusion", "impression", "verdict", "interpretation", "reading")
+    yield from (f"{ask} {noun}{end}" for ask, noun, end in product(("What is your", "What is the"), yields, "?"))
+    yield from (f"{ask} {noun}." for ask, noun in product(("Give a", "Give your", "State your", "Give me a"), yields))
+    checks = ("Is there anything abnormal?", "Do you see anything?", "Is anything wrong?", "Any findings?", "Anything?")
+    then = ("Describe it.", "Tell me what.", "What is it?", "If so, describe it.", "Then report it.", "What?", "Which?")
+    yield from (f"{check} {what}" for check, what in product(checks, then))
+
+
 def _things(thing: str, article: str) -> Iterable[str]:
     named = (thing, f"{article} {thing}")
     yield from (template.replace("{t}", named[0]).replace("{a}", named[1]) for template in _presence())
@@ -301,15 +321,29 @@ def _things(thing: str, article: str) -> Iterable[str]:
 
 #: Never on any film.
 ABSENT = (
-    *lang.ABSENT, "a broken clavicle", "a hernia", "bronchiectasis", "a cavity",
-    "a feeding tube", "a central venous catheter", "hilar enlargement", "lymphadenopathy", "asthma", "a kidney stone",
-    "vascular congestion", "an aortic aneurysm", "metastases", "cancer", "COPD", "a dislocation", "a brain tumour",
-    "gout",
-    "a cat", "a dog", "a bicycle", "a key", "a coin", "a ring", "a shoe", "a bottle", "a knife", "a tree", "a clock",
-    "appendicitis", "pancreatitis", "hepatitis", "diabetes", "anaemia", "arthritis", "osteoporosis", "a stent",
-    "a bullet",
-    "pregnancy", "a gallstone", "silicosis", "asbestosis", "a goitre", "rickets", "a wire", "surgical clips",
-    "a thymoma",
+    *lang.ABSENT,
+    "a broken clavicle", "a hernia", "bronchiectasis", "a cavity", "a feeding tube", "a central venous catheter",
+    "hilar enlargement", "lymphadenopathy", "asthma", "a kidney stone", "vascular congestion", "an aortic aneurysm",
+    "metastases", "cancer", "COPD", "a dislocation", "a brain tumour", "gout", "a cat", "a dog", "a bicycle", "a key",
+    "a coin", "a ring", "a shoe", "a bottle", "a knife", "a tree", "a clock", "appendicitis", "pancreatitis",
+    "hepatitis", "diabetes", "anaemia", "arthritis", "osteoporosis", "a stent", "a bullet", "pregnancy", "a gallstone",
+    "silicosis", "asbestosis", "a goitre", "rickets", "a wire", "surgical clips", "a thymoma",
+    "a vertebral compression", "a lung tumour", "mesothelioma", "a pancoast tumour", "emboli", "pulmonary hypertension",
+    "a nasogastric tube", "a tracheal tube", "a sternotomy", "a prosthetic valve", "a breast implant",
+    "a calcified node", "calcified lymph nodes", "a bulla", "bullae", "hyperinflation", "air trapping",
+    "a tracheal shift", "mediastinal widening", "an elevated diaphragm", "free air under the diaphragm",
+    "subcutaneous emphysema", "a rib lesion", "a bone tumour", "a shoulder fracture", "osteomyelitis", "a kyphosis",
+    "spondylosis", "a cervical rib", "a spine curvature", "a lung cyst", "an abscess", "a fungus ball", "sarcoid",
+    "interstitial disease", "fibrosis of the lungs", "honeycombing", "septal lines", "croup", "bronchitis",
+    "bronchiolitis", "cystic fibrosis", "a pulmonary artery aneurysm", "a dissection", "aortic sclerosis", "leukaemia",
+    "lymphoma", "a melanoma", "breast cancer", "thyroid cancer", "a stroke", "a migraine", "malaria", "measles",
+    "influenza", "a cold", "gastritis", "a stomach ulcer", "colitis", "a bladder stone", "a kidney cyst", "cirrhosis",
+    "an ovarian cyst", "a knee injury", "a torn ligament", "a hip fracture", "a wrist fracture", "a cataract",
+    "a banana", "a horse", "a bird", "a fish", "a flower", "a house", "a car", "a ship", "a plane", "a train",
+    "a spoon", "a fork", "a pencil", "a button", "a zip", "a necklace", "an earring", "a watch", "a phone", "a lamp",
+    "a chair", "a table", "a window", "a mountain", "a cloud", "the moon", "a star", "a foot", "a tooth", "a skull",
+    "a baby", "a ruler", "a screw", "a needle", "a swallowed coin", "a toy", "a stethoscope", "a mask", "glasses",
+    "a belt", "a shirt",
 )  # fmt: skip
 
 
@@ -318,7 +352,7 @@ def wide() -> dict[str, tuple[str, ...]]:
     """Family -> composed templates, those too like a held-out one left out."""
     made = {
         "presence": (*_presence(), *_more_presence()), "negated": _negated(),
-        "where": _places(), "sided": _sides(), "report": _reports(),
+        "where": _places(), "sided": _sides(), "report": (*_reports(), *_more_reports()),
         "arrow": _things("arrow", "an"), "pacemaker": _things("pacemaker", "a"),
         "normal": _normal(), "abnormal": _abnormal(), "heart": _hearts(),
     }  # fmt: skip
