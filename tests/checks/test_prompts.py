@@ -374,6 +374,9 @@ def test_the_two_are_refused_where_they_would_change_the_question(question: str,
         (process_prompt("Is there a nodule?"), "nodule", "lung_nodule", ""),
         ("You are a radiologist. Is there a nodule? (yes/no)", "nodule", "lung_nodule", ""),
         ("Is this chest X-ray normal?", "no finding", "no_finding", ""),
+        ("Are there any abnormalities?", "no finding", "no_finding", ""),
+        ("Is the heart too big?", "enlarged heart", "cardiomegaly", ""),
+        ("Radiological assessment: Is a nodule present?", "nodule", "lung_nodule", ""),
     ],
 )
 def test_the_term_with_its_words_and_side(question: str, term: str | None, finding: str | None, side: str) -> None:
@@ -440,6 +443,11 @@ def test_own_words_stay_where_a_question_says_more_than_the_table_knows(question
         assert Counter(re.findall(r"\w+", one.text.lower())) >= words
         assert (one.expected, one.finding, one.side) == ("same", base.finding, base.side)
         keeps_the_grammar(one.text.rstrip("?.") + question[-1])
+
+
+def test_no_second_lead_is_added() -> None:
+    found = everything("Radiological assessment: Is there scoliosis on this film?")
+    assert [one.text.count(":") for one in found] == [1] * len(found)
 
 
 def test_no_second_film_is_added() -> None:

@@ -6,7 +6,6 @@ Were they one, the embedded model would look steadier than it is, and a rule's m
 from __future__ import annotations
 
 import language as lang
-from medgemma_visualizer.checks.asked import understand
 from medgemma_visualizer.checks.prompts import FAMILIES, variations
 
 
@@ -28,7 +27,8 @@ def test_a_third_of_the_variations_of_each_strategy_or_more_are_not_listed_in_tr
         assert len(new) > len(texts) / 3, (strategy, len(new), len(texts))
 
 
-def test_training_asks_in_many_ways_that_no_rule_knows() -> None:
-    texts = [lang.fill(template, ("pneumonia", "pneumonia")) for template in lang.PRESENCE]
-    unknown = [text for text in texts if not understand(text).whole]
-    assert len(unknown) > len(texts) / 4
+def test_training_asks_in_many_ways_that_no_rule_writes() -> None:
+    listed = {lang.fill(template, ("pneumonia", "pneumonia")) for template in lang.PRESENCE}
+    written = {one.text for one in variations("Is there pneumonia?", strategies=FAMILIES)}
+    assert len(listed - written) > len(listed) / 2
+    assert len(written - listed) > len(written) / 2

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 
-from medgemma_visualizer.checks.sentences import SENTENCES, TEMPLATES, UNDERSTOOD, Template
+from medgemma_visualizer.checks.sentences import SENTENCES, TEMPLATES, UNDERSTOOD, UNDERSTOOD_SENTENCES, Template
 from medgemma_visualizer.data.findings import FINDINGS, SIDES, Side, Term
 from medgemma_visualizer.data.inputs import check_question
 from medgemma_visualizer.errors import InputError
@@ -248,12 +248,14 @@ def _slotted(template: Template) -> str:
 
 @cache
 def _sentences() -> dict[str, tuple[str, Template]]:
-    return {_key(template.text): (name, template) for name, own in SENTENCES.items() for template in own}
+    """The words of a whole sentence -> the finding that it asks about, and the sentence."""
+    own = (*UNDERSTOOD_SENTENCES.items(), *SENTENCES.items())
+    return {_key(sentence.text): (name, sentence) for name, sentences in own for sentence in sentences}
 
 
 def _key(sentence: str) -> str:
     """A sentence without what makes no difference: number of the verb, "any", which word means the film, its place."""
-    text = re.sub(r"\s+", " ", sentence.lower()).strip(" ?.!")
+    text = re.sub(r"\s+", " ", sentence.lower()).strip(" ?.!").removeprefix("radiological assessment: ")
     text = re.sub(rf"\b{FILM}\b", "film", text)
     text = re.sub(r"\bany ", "", text)
     for forms, one in ((r"is|are", "be"), (r"do|does", "do"), (r"signs?", "sign"), (r"x[- ]?rays?", "film")):

@@ -173,8 +173,7 @@ def _about_a_finding(question: str) -> Asked:
 
 
 def _finding(asked: Asked) -> Finding:
-    assert asked.finding is not None
-    return FINDINGS[asked.finding]
+    return FINDINGS[str(asked.finding)]
 
 
 def _default_term(asked: Asked) -> Term:
@@ -205,7 +204,8 @@ def _dressed(asked: Asked, core: str) -> str:
 def _pool(question: str) -> tuple[Variation, ...]:
     """Every variation once, those with fewer changes first, none of which is the question itself."""
     asked = understand(question)
-    made = sorted(_reworded(asked) if asked.whole else _framed(asked), key=lambda one: len(one.rules))
+    worded = _framed(asked) if asked.template is None else _reworded(_Base(asked, _finding(asked), asked.template))
+    made = sorted(worded, key=lambda one: len(one.rules))
     found: dict[str, Variation] = {_plain(asked.core): Variation("", "", (), None, "", "same")}
     for one in made:
         found.setdefault(_plain(one.text), one)
@@ -220,44 +220,56 @@ def _complete(asked: Asked, one: Variation) -> Variation:
     return Variation(_dressed(asked, one.text), one.strategy, one.rules, one.finding, one.side, one.expected)
 
 
-def _reworded(asked: Asked) -> Iterator[Variation]:
+@dataclass(frozen=True)
+class _Base:
+    """A question that is understood whole."""
+
+    asked: Asked
+    finding: Finding
+    template: Template
+
+    @property
+    def side(self) -> Side:
+        return self.asked.side
+
+    @property
+    def term(self) -> Term:
+        return _default_term(self.asked)
+
+
+def _reworded(base: _Base) -> Iterator[Variation]:
     """Every way of asking with every term, the question's own among both."""
-    base = asked.template
-    assert base is not None
-    finding, own = _finding(asked), SENTENCES.get(_finding(asked).name, ())
-    for template in own:
-        yield from _made(asked, template, template.text, (template.name,), _strategy_of(template, asked))
-    for term in (term for term in finding.terms if term.can_be(asked.side)):
-        change = _change_of_term(finding, _default_term(asked), term)
-        for template in (base, *TEMPLATES):
-            if _suits(template, finding, term, asked):
-                rules, strategy = _told(change, template, base)
-                yield from _made(asked, template, _filled(template, term, asked.side), rules, strategy)
+    for sentence in SENTENCES.get(base.finding.name, ()):
+        yield _made(base, sentence, sentence.text, (sentence.name,), _strategy_of(sentence, base))
+    for term in (term for term in base.finding.terms if term.can_be(base.side)):
+        change = _change_of_term(base.finding, base.term, term)
+        for template in (base.template, *TEMPLATES):
+            if _suits(template, term, base):
+                rules, strategy = _told(change, template, base.template)
+                yield _made(base, template, _filled(template, term, base.side), rules, strategy)
 
 
-def _strategy_of(sentence: Template, asked: Asked) -> str:
+def _strategy_of(sentence: Template, base: _Base) -> str:
     """A sentence of a finding's own; one in the question's register is no change of register."""
-    assert asked.template is not None
     if sentence.strategy != "register":
         return sentence.strategy
-    if asked.term is not None:
-        return "phrasing" if _finding(asked).register_of(asked.term) == sentence.register else "register"
-    return "synonym" if asked.template.register == sentence.register else "register"
+    if base.asked.term is not None:
+        return "phrasing" if base.finding.register_of(base.term) == sentence.register else "register"
+    return "synonym" if base.template.register == sentence.register else "register"
 
 
-def _suits(template: Template, finding: Finding, term: Term, asked: Asked) -> bool:
+def _suits(template: Template, term: Term, base: _Base) -> bool:
     """Whether a template can take a term, and is no second name for the question's own way of asking."""
-    base = asked.template
-    assert base is not None
-    if template is base:
-        return asked.term is not None and (not template.register or template.register == finding.register_of(term))
-    if template.register not in ("", finding.register_of(term)):
+    if template is base.template and base.asked.term is None:  # a whole sentence has no place for a term
         return False
-    if template.wants_side and not (asked.side and term.side_in_front):
+    if template.register not in ("", base.finding.register_of(term)):
         return False
-    if template.negative != base.negative:
-        return term == _default_term(asked)
-    return template.strategy != "voice" or not base.voice or template.voice != base.voice
+    if template.wants_side and not (base.side and term.side_in_front):
+        return False
+    if template.negative != base.template.negative:
+        return term == base.term
+    same_voice = bool(base.template.voice) and template.voice == base.template.voice
+    return template is base.template or template.strategy != "voice" or not same_voice
 
 
 def _change_of_term(finding: Finding, old: Term, new: Term) -> tuple[str, str] | None:
@@ -278,12 +290,10 @@ def _told(change: tuple[str, str] | None, template: Template, base: Template) ->
     return tuple(rule for rule, _ in changes), strategies.pop() if len(strategies) == 1 else "combinations"
 
 
-def _made(asked: Asked, template: Template, text: str, rules: tuple[str, ...], strategy: str) -> Iterator[Variation]:
-    assert asked.template is not None
-    flipped = template.negative != asked.template.negative
-    family = OPPOSITE if flipped else strategy
+def _made(base: _Base, template: Template, text: str, rules: tuple[str, ...], strategy: str) -> Variation:
+    flipped = template.negative != base.template.negative
     expected: Literal["same", "flipped"] = "flipped" if flipped else "same"
-    yield Variation(text, family, rules, asked.finding, asked.side, expected)
+    return Variation(text, OPPOSITE if flipped else strategy, rules, base.finding.name, base.side, expected)
 
 
 def _filled(template: Template, term: Term, side: Side) -> str:
@@ -350,6 +360,9 @@ def _moved(core: str) -> tuple[str | None, str | None]:
 
 
 def _led(lead: str, core: str) -> str | None:
+    """None where such a lead stands there already, or the question cannot go on after a colon."""
+    if ":" in lead and ":" in core:
+        return None
     if "{Q}" in lead:
         return lead.format(Q=_raised(core))
     rest = _lowered(core)

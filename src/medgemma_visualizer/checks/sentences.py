@@ -116,7 +116,8 @@ UNDERSTOOD: tuple[Template, ...] = (
         Template("asked", "phrasing", text, voice="active")
         for text in (
             "Can you see {a}?", "Do you see any signs of {t}?", "Can you find {a}?", "Can you detect {a}?",
-            "Does the patient have {a}?", "Does this patient have {a}?", "Does this patient show signs of {t}?",
+            "Does the patient have {a}?", "Does this patient have {a}?", "Does he have {a}?", "Does she have {a}?",
+            "Has the patient got {a}?", "Does this patient show signs of {t}?",
             "Does this image show signs of {t}?", "Does this image show evidence of {t}?",
             "Does this image demonstrate {a}?", "Do you notice {a}?", "Do you observe {a}?",
         )
@@ -130,8 +131,8 @@ UNDERSTOOD: tuple[Template, ...] = (
     *(
         Template("asked", "phrasing", text)
         for text in (
-            "{be} {a} visible?", "{be} {a} evident?", "{be} {a} apparent?", "{be} {a} there?",
-            "Is there evidence of {a} being present?", "Are there findings of {t}?", "{t}?", "{t} present?",
+            "{be} {a} visible?", "Please say if {a} {be} visible.", "{be} {a} evident?", "{be} {a} apparent?",
+            "{be} {a} there?", "Are there findings of {t}?", "{t}?", "{t} present?",
             "Evidence of {t}?", "Sign of {t}?", "Is it true that there {be} {a}?",
             "Please tell me whether there {be} {a}.", "Tell me if there {be} {a}.", "Please tell me if there {be} {a}.",
         )
@@ -182,3 +183,29 @@ SENTENCES: Mapping[str, tuple[Template, ...]] = {
         Template("show_abnormal", "voice", "Does this image show any abnormality?", voice="active", negative=True),
     ),
 }
+
+#: The same, understood and not written.
+UNDERSTOOD_SENTENCES: Mapping[str, tuple[Template, ...]] = {
+    "cardiomegaly": (
+        *(
+            Template("asked", "register", text, "lay")
+            for text in (
+                "Is the heart too big?", "Is the heart too large?", "Is the heart large?",
+                "Does the heart look enlarged?", "Is the heart bigger than normal?", "Is the heart size increased?",
+            )
+        ),
+        Template("asked", "phrasing", "Is the heart size normal?", negative=True),
+        Template("asked", "phrasing", "Is the heart normal in size?", negative=True),
+    ),
+    "no_finding": (
+        Template("asked", "phrasing", "Is the chest normal?"),
+        Template("asked", "phrasing", "Is everything normal?"),
+        *(
+            Template("asked", "phrasing", text, negative=True)
+            for text in (
+                "Are there any abnormalities?", "Is there an abnormality?", "Is anything abnormal?",
+                "Is there anything abnormal?",
+            )
+        ),
+    ),
+}  # fmt: skip
