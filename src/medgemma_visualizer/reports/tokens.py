@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment
 from PIL import Image
 
 from medgemma_visualizer.figures import overlay_array
 from medgemma_visualizer.records import Answer, Heatmap
-
-FILM_PIXELS = 384
+from medgemma_visualizer.reports._page import FILM_PIXELS, data_uri, environment
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -73,11 +69,11 @@ def token_page(
             "probability": f"{np.exp(token.logprob or 0.0):.3f}",
             "share": _share(heatmap),
             "reason": "; ".join(heatmap.fallbacks.values()),
-            "image": _data_uri(overlay_array(small, heatmap, inside)),
+            "image": data_uri(Image.fromarray(overlay_array(small, heatmap, inside))),
         }
         for token, heatmap in zip(answer.tokens, heatmaps, strict=True)
     ]
-    template = Environment(autoescape=True).from_string(_PAGE)
+    template = environment().from_string(_PAGE)
     about: dict[str, Any] = {"method": heatmaps[0].method, "model": heatmaps[0].model, "notice": answer.notice}
     return template.render(question=question, tokens=tokens, **about)
 
@@ -85,9 +81,3 @@ def token_page(
 def _share(heatmap: Heatmap) -> str:
     share = heatmap.extras.get("share_on_image")
     return "" if share is None else f"{share:.1%}"
-
-
-def _data_uri(pixels: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

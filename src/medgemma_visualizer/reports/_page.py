@@ -1,0 +1,23 @@
+"""What every page of this package shares: pictures inside the page, and what it may load. Knows nothing of contents."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+from jinja2 import Environment, StrictUndefined
+from PIL import Image
+
+FILM_PIXELS = 384
+
+
+def data_uri(image: Image.Image) -> str:
+    """The picture as part of the page: a PNG in base64."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def environment() -> Environment:
+    """Templates in which every value is text, never markup, and a slip of the pen is an error, not a gap."""
+    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
