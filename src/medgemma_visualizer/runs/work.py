@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -80,6 +81,9 @@ def _processes(workers: int, load: Load) -> Iterator[ProcessPoolExecutor]:
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (load,))
     try:
+        with _deaf():
+            for _ in range(workers):
+                pool.submit(_awake)
         yield pool
     except BaseException:
         for process in set(multiprocessing.active_children()) - others:
@@ -89,11 +93,28 @@ def _processes(workers: int, load: Load) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes that start inside the block do not hear Ctrl-C: their parent does, and ends them."""
+    if threading.current_thread() is not threading.main_thread():  # only there can signals be set
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _awake() -> None:
+    """Nothing to do but to be there."""
+
+
 _own: list[Model] = []  # of a worker process, which has no other place to keep it between items
 
 
 def _begin(load: Load) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # also where a process starts later than the others
     _own.append(load())
 
 
