@@ -15,15 +15,15 @@ from medgemma_visualizer.checks.trust import Trust, judge
 from medgemma_visualizer.checks.whole import Check, check_map
 from medgemma_visualizer.data.photo import grayscale, picture
 from medgemma_visualizer.data.sources import is_demo_film, load_cases
-from medgemma_visualizer.figures import Tile, contact_sheet, overlay, scores_figure
+from medgemma_visualizer.figures import Tile, contact_sheet, overlay, overlay_array, scores_figure
 from medgemma_visualizer.heatmaps import METHODS, explain, explain_reading, token_maps
 from medgemma_visualizer.heatmaps.targets import ScoreFunction
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.loading import load_model
 from medgemma_visualizer.models.reading import Reading, read
 from medgemma_visualizer.records import Answer, Case, Heatmap, Score, Scores
-from medgemma_visualizer.reports import token_page
-from medgemma_visualizer.runs import League
+from medgemma_visualizer.reports import cases_to_show, league_page, shown_methods, token_page
+from medgemma_visualizer.runs import Built, League
 from medgemma_visualizer.scores.body import body_mask
 from medgemma_visualizer.scores.localisation import localisation_scores
 from medgemma_visualizer.scores.quality import quality_scores
@@ -194,6 +194,24 @@ def trust(model: Model, cases: Sequence[Case] | None = None, **how: Any) -> Leag
     """
     found = load_cases() if cases is None else cases
     return runs.trust(model, found, **how).league
+
+
+def draw_league(built: Built) -> str:
+    """A self-contained HTML page of a league, with the best and worst cases of a few methods as pictures."""
+    shown = cases_to_show(built.rows, shown_methods(built.league))
+    pictures = {
+        (one.method, one.case_id): _case_drawn(built.cases[one.case_id], built.maps[one.case_id][one.method])
+        for one in shown
+    }
+    return league_page(built.league, built.rows, pictures)
+
+
+def _case_drawn(case: Case, grid: np.ndarray) -> Image:
+    """A map over its film without words, the region outlined."""
+    from PIL.Image import fromarray
+
+    image = picture(case)
+    return fromarray(overlay_array(image, grid, body_mask(grayscale(image)), outline=case.region))
 
 
 def draw_all(heatmaps: Mapping[str, Heatmap], case: Case, **style: Any) -> Image:

@@ -42,6 +42,7 @@ def test_the_table_fits_eighty_columns_and_says_what_was_written_and_kept(
     assert sorted(path.name for path in (own_home / "here").iterdir()) == [
         "league.json",
         "league.parquet",
+        "report.html",
         "seconds.json",
     ]
     table = [line for line in done.out.splitlines() if line.startswith((REFERENCE, "cross_attention", "random"))]

@@ -55,7 +55,8 @@ def trust(
 ) -> None:
     """Find out which methods' maps of this model can be trusted: every method on every case, beside chance.
 
-    Writes league.parquet, league.json and seconds.json, and keeps the table for `analyze` and `check` of this model.
+    Writes report.html, league.parquet, league.json and seconds.json, and keeps the table for `analyze` and `check` of
+    this model.
     """
     from medgemma_visualizer.cli import output
 
@@ -105,12 +106,12 @@ def _command(source: str, told: Mapping[str, object]) -> str:
 
 def _tell(built: Built, folder: Path, *, as_json: bool) -> None:
     """Writes, keeps and prints."""
-    from medgemma_visualizer import runs
+    from medgemma_visualizer import runs, verbs
     from medgemma_visualizer.cli import output
     from medgemma_visualizer.cli.league import as_document, footing, heading, tables
 
     league = built.league
-    written = runs.write_league(league, built.rows, folder)
+    written = runs.write_league(league, built.rows, folder, {"report.html": verbs.draw_league(built)})
     kept = runs.keep(league)
     if as_json:
         output.print_json(as_document(league))

@@ -43,11 +43,13 @@ class Built:
         league: The table.
         rows: Sorted by case and method.
         maps: Case -> method -> float32 (rows, cols).
+        cases: By their ids.
     """
 
     league: League
     rows: tuple[Row, ...]
     maps: Mapping[str, Mapping[str, np.ndarray]]
+    cases: Mapping[str, Case]
 
 
 def trust(
@@ -209,7 +211,8 @@ def build(
     ordered = tuple(sorted(rows, key=lambda row: (row.case_id, row.method)))
     about = {"probe": probe, "source": source, "notes": tuple(notes), "command": command}
     maps = {subject.case.id: one.maps for subject, one in zip(subjects, measured, strict=True) if one.maps}
-    return Built(league_of_rows(ordered, model, plan, verdicts, **about), ordered, maps)
+    league = league_of_rows(ordered, model, plan, verdicts, **about)
+    return Built(league, ordered, maps, {case.id: case for case in cases})
 
 
 def league_of_rows(
