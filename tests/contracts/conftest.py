@@ -39,6 +39,21 @@ class Target:
     rows: tuple[int, ...]
 
 
+def cheap_options(method: str, grid: tuple[int, int]) -> dict[str, Any]:
+    """Options that make an expensive method cheap; a method that is not in this table runs as it is."""
+    half = {"window": grid[0] // 2, "stride": grid[0] // 2}
+    return {
+        "attention_knockout": half,
+        "consensus": {"methods": ("relevance", "gradient_norm")},
+        "integrated_gradients": {"steps": 2},
+        "occlusion": half,
+        "region_search": {"per_side": 4, "budget": 16},
+        "rise": {"n": 8},
+        "shapley": {"per_side": 2},
+        "smoothgrad": {"samples": 2},
+    }.get(method, {})
+
+
 @dataclass(frozen=True)
 class Subject:
     """A model that has read a picture, as it was before anybody explained anything."""
@@ -49,18 +64,7 @@ class Subject:
     tokens: torch.Tensor
 
     def options(self, method: str) -> dict[str, Any]:
-        """Options that make an expensive method cheap; a method that is not in this table runs as it is."""
-        half = {"window": self.reading.model.grid[0] // 2, "stride": self.reading.model.grid[0] // 2}
-        return {
-            "attention_knockout": half,
-            "consensus": {"methods": ("relevance", "gradient_norm")},
-            "integrated_gradients": {"steps": 2},
-            "occlusion": half,
-            "region_search": {"per_side": 4, "budget": 16},
-            "rise": {"n": 8},
-            "shapley": {"per_side": 2},
-            "smoothgrad": {"samples": 2},
-        }.get(method, {})
+        return cheap_options(method, self.reading.model.grid)
 
     def assert_untouched(self) -> None:
         """Model and image tokens are bit for bit what they were."""

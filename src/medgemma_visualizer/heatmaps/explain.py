@@ -10,7 +10,7 @@ import numpy as np
 
 from medgemma_visualizer.data.photo import picture
 from medgemma_visualizer.errors import InputError, UnavailableError, VisualizerError
-from medgemma_visualizer.heatmaps.methods import METHODS, Method, RawMap, options_for, refuse_unknown_options
+from medgemma_visualizer.heatmaps.methods import METHODS, Method, RawMap, check_options, options_for
 from medgemma_visualizer.heatmaps.targets import Aim, ScoreFunction, resolve
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.reading import Reading, read
@@ -67,7 +67,7 @@ def get_attention_with_fallback(reading: Reading, aim: Aim, **options: Any) -> H
         InputError: An option that no method takes, or a value that one of them refuses: a slip of the pen is no reason
             to ask another method.
     """
-    refuse_unknown_options(AUTO, options)
+    check_options(AUTO, options)
     failures: dict[str, str] = {}
     for name in AUTO:
         try:
@@ -102,7 +102,7 @@ def explain_all(
     """
     aim = resolve(reading, target)
     names = list(METHODS) if methods is None else [name for name in methods if METHODS[name]]
-    refuse_unknown_options(names, options)
+    check_options(names, options)
     steps = track(names, total=len(names), what="methods")
     return {name: explain_or_say_why(reading, aim, name, options_for(name, options)) for name in steps}
 
@@ -127,7 +127,7 @@ def explain_or_say_why(reading: Reading, aim: Aim, name: str, options: Mapping[s
 def _heatmap(
     reading: Reading, aim: Aim, name: str, requested: str, failures: Mapping[str, str], options: Mapping[str, Any]
 ) -> Heatmap:
-    refuse_unknown_options([name], options)
+    check_options([name], options)
     start = time.perf_counter()
     raw = METHODS[name].compute(reading, aim, **options)
     return finished(reading, aim.target, name, raw, time.perf_counter() - start, requested, failures)

@@ -6,11 +6,15 @@ Knows what a method must declare; knows nothing about how any of them works.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+import numbers
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
+import torch
 
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.heatmaps.targets import Aim
@@ -86,20 +90,65 @@ def method(
     return add
 
 
-def refuse_unknown_options(names: Iterable[str], options: Iterable[str]) -> None:
-    """Refuses options that none of these methods takes.
+def check_options(names: Iterable[str], options: Mapping[str, Any]) -> None:
+    """Refuses options that none of these methods takes, and values of another type than a method declares.
+
+    Whether a value of the right type makes sense is the method's own business.
 
     Raises:
-        InputError: The message names the options that there are.
+        InputError: The message names the options that there are, or the type that is wanted.
     """
-    entries = [METHODS[name] for name in names]
-    known = sorted({option for entry in entries for option in entry.options})
+    entries = {name: METHODS[name] for name in names}
+    known = sorted({option for entry in entries.values() for option in entry.options})
     unknown = [option for option in options if option not in known]
-    if unknown and not (len(entries) == 1 and entries[0].passes_options_on):
+    if unknown and not (len(entries) == 1 and next(iter(entries.values())).passes_options_on):
         raise InputError(
-            f"Method {', '.join(map(repr, names))} does not take these options: {', '.join(unknown)}. "
+            f"Method {', '.join(map(repr, entries))} does not take these options: {', '.join(unknown)}. "
             f"It takes: {', '.join(known) or 'none'}."
         )
+    for name, entry in entries.items():
+        _check_types(name, entry, options)
+
+
+def _check_types(name: str, entry: Method, options: Mapping[str, Any]) -> None:
+    declared = get_type_hints(entry.compute)
+    for option in entry.options:
+        if option in options and not _fits(options[option], wanted := declared.get(option, Any)):
+            given = reprlib.repr(options[option])
+            raise InputError(f"Option {option!r} of method {name!r} is {given}; give {_in_words(wanted)}.")
+
+
+#: What an annotation accepts and what it is called; a name's spelling is left to the method, which knows the near ones.
+_TYPES: dict[Any, tuple[tuple[type, ...], str]] = {
+    int: ((numbers.Integral,), "a whole number"),
+    float: ((numbers.Real,), "a number"),
+    str: ((str,), "a name"),
+    NoneType: ((NoneType,), "None"),
+    torch.Tensor: ((torch.Tensor,), "a tensor"),
+}
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    """Whether a value is of an annotation's type; True and False are no numbers here."""
+    origin, parts = get_origin(wanted), get_args(wanted)
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if origin is Literal:
+        return any(_fits(value, type(part)) for part in parts)
+    if origin is Sequence:
+        return isinstance(value, Sequence) and not isinstance(value, str) and all(_fits(v, parts[0]) for v in value)
+    return wanted is Any or (isinstance(value, _TYPES[wanted][0]) and not isinstance(value, bool))
+
+
+def _in_words(wanted: Any) -> str:
+    origin, parts = get_origin(wanted), get_args(wanted)
+    if origin in (Union, UnionType):
+        return " or ".join(_in_words(part) for part in parts)
+    if origin is Literal:
+        return " or ".join(map(repr, parts))
+    if origin is Sequence:
+        return f"a list of {_in_words(parts[0]).removeprefix('a ')}s"
+    return _TYPES[wanted][1]
 
 
 def options_for(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,4 +161,4 @@ def on_grid(reading: Reading, values: Any) -> np.ndarray:
     return np.asarray(values, dtype=np.float32).reshape(reading.model.grid)
 
 
-__all__ = ["METHODS", "Aim", "Method", "RawMap", "method", "on_grid", "options_for", "refuse_unknown_options"]
+__all__ = ["METHODS", "Aim", "Method", "RawMap", "check_options", "method", "on_grid", "options_for"]

@@ -91,13 +91,12 @@ def baseline_for(reading: Reading, space: Space, baseline: Baseline | None = Non
     """The baseline in the shape of `original(reading, space)`; the first of `BASELINES[space]` where None.
 
     Raises:
-        InputError: No such space or baseline.
-        ValueError: A tensor of another shape.
+        InputError: No such space or baseline, or a tensor of another shape.
     """
     shape = original(reading, space).shape
     if isinstance(baseline, torch.Tensor):
         if baseline.shape != shape:
-            raise ValueError(f"The baseline has the shape {tuple(baseline.shape)}, wanted is {tuple(shape)}.")
+            raise InputError(f"The baseline has the shape {tuple(baseline.shape)}, wanted is {tuple(shape)}.")
         return baseline
     known = BASELINES[space]
     name = next(iter(known)) if baseline is None else baseline
@@ -264,11 +263,28 @@ def windows(grid: tuple[int, int], size: int, stride: int) -> np.ndarray:
 
 
 def regions(grid: tuple[int, int], per_side: int) -> np.ndarray:
-    """The grid in at most per_side × per_side rectangles: bool (P, rows, cols); each cell is in exactly one."""
+    """The grid in at most per_side × per_side rectangles: bool (P, rows, cols); each cell is in exactly one.
+
+    Raises:
+        InputError: Not even one region a side.
+    """
+    if per_side < 1:
+        raise InputError(f"per_side is {per_side}; give at least 1 region along each side of the grid.")
     height, width = (math.ceil(n / per_side) for n in grid)
     row, col = np.indices(grid)
     labels = row // height * math.ceil(grid[1] / width) + col // width  # (rows, cols)
     return np.arange(labels.max() + 1)[:, None, None] == labels
+
+
+def seeded(seed: int) -> np.random.Generator:
+    """A stream of random numbers; the same seed gives the same ones.
+
+    Raises:
+        InputError: A seed below 0.
+    """
+    if seed < 0:
+        raise InputError(f"seed is {seed}; give a whole number of at least 0.")
+    return np.random.default_rng(seed)
 
 
 def mean_over_masks(effects: np.ndarray, masks: np.ndarray) -> np.ndarray:

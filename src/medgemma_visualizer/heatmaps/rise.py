@@ -11,7 +11,7 @@ import numpy as np
 
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.heatmaps.methods import RawMap, method
-from medgemma_visualizer.heatmaps.probing import Baseline, Space, refuse_rounding, score_masks
+from medgemma_visualizer.heatmaps.probing import Baseline, Space, refuse_rounding, score_masks, seeded
 from medgemma_visualizer.heatmaps.targets import Aim
 from medgemma_visualizer.models.reading import Reading
 
@@ -54,7 +54,7 @@ def rise(
     side = max(2, min(reading.model.grid) // 2) if coarse is None else coarse
     if n < 2 or not 0 < keep < 1 or side < 1:
         raise InputError(f"RISE needs n ≥ 2, 0 < keep < 1 and coarse ≥ 1; given are n={n}, keep={keep}, coarse={side}.")
-    visible = _smooth_masks(reading.model.grid, n, side, keep, np.random.default_rng(seed))  # (n, rows, cols)
+    visible = _smooth_masks(reading.model.grid, n, side, keep, seeded(seed))  # (n, rows, cols)
     scores = score_masks(reading, aim, 1 - visible, space=space, baseline=baseline, what="masks").astype(np.float64)
     refuse_rounding(scores)
     values = np.tensordot(scores - scores.mean(), visible, axes=1) / (n * keep)

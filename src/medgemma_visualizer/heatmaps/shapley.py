@@ -12,7 +12,7 @@ import numpy as np
 
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.heatmaps.methods import RawMap, method
-from medgemma_visualizer.heatmaps.probing import Baseline, Space, refuse_rounding, regions, score_masks
+from medgemma_visualizer.heatmaps.probing import Baseline, Space, refuse_rounding, regions, score_masks, seeded
 from medgemma_visualizer.heatmaps.targets import Aim
 from medgemma_visualizer.models.reading import Reading
 
@@ -93,7 +93,7 @@ def _from_subsets(scores: np.ndarray) -> tuple[np.ndarray, float]:
 
 def _orders(n: int, count: int, seed: int) -> np.ndarray:
     """int (count, n): random orders, each followed by its reverse, which cancels much of the noise."""
-    rng = np.random.default_rng(seed)
+    rng = seeded(seed)
     forward = rng.permuted(np.tile(np.arange(n), (-(-count // 2), 1)), axis=1)
     return np.stack([forward, forward[:, ::-1]], axis=1).reshape(-1, n)[:count]
 

@@ -12,7 +12,7 @@ import torch
 
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.heatmaps.gradients import with_tokens
-from medgemma_visualizer.heatmaps.methods import METHODS, RawMap, method, refuse_unknown_options
+from medgemma_visualizer.heatmaps.methods import METHODS, RawMap, check_options, method
 from medgemma_visualizer.heatmaps.targets import Aim
 from medgemma_visualizer.models.reading import Reading
 from medgemma_visualizer.progress import track
@@ -69,7 +69,7 @@ def smoothgrad(
 def _check(base: str, samples: int, noise: float, options: dict[str, Any]) -> None:
     if METHODS[base].needs != "gradient" or base == "smoothgrad":
         raise InputError(f"smoothgrad needs a gradient method as its base, not {base!r}; try 'token_gradient'.")
-    refuse_unknown_options([base], options)
+    check_options([base], options)
     check_noise(samples, noise)
     if options.get("layer", "projector") != "projector" or options.get("space", "tokens") != "tokens":
         raise InputError(

@@ -17,7 +17,7 @@ from medgemma_visualizer.errors import InputError, UnavailableError
 from medgemma_visualizer.heatmaps.cross_attention import attention_of_rows
 from medgemma_visualizer.heatmaps.explain import explain_or_say_why, finished, unavailable
 from medgemma_visualizer.heatmaps.gradients import Way, sharing
-from medgemma_visualizer.heatmaps.methods import RawMap, refuse_unknown_options
+from medgemma_visualizer.heatmaps.methods import RawMap, check_options
 from medgemma_visualizer.heatmaps.probing import Baseline, masked_logits
 from medgemma_visualizer.heatmaps.targets import Aim, resolve
 from medgemma_visualizer.models.reading import Reading
@@ -46,7 +46,7 @@ def token_maps(reading: Reading, method: str = "cross_attention", **options: Any
     count = len(reading.generated.ids)
     if not count:
         raise InputError("The model answered nothing, so there is no token to explain. Ask another question.")
-    refuse_unknown_options([method], options)
+    check_options([method], options)
     aims = [resolve(reading, f"token:{n}") for n in range(count)]
     if method == "cross_attention":
         return _attention_maps(reading, aims, options)
