@@ -26,7 +26,7 @@ ROLES: Mapping[str, tuple[str, str]] = {
 #: Of the lines, in their order; as many dashes.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#7f7f7f")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
-NAME_WIDTH, PLOT_WIDTH, ROW, TOP, FOOT = 176, 300, 18, 40, 62
+NAME_WIDTH, PLOT_WIDTH, ROW, TOP, FOOT = 176, 300, 18, 40, 72
 PANEL_WIDTH, PANEL_HEIGHT, LEFT = 400, 220, 62
 
 Role = Literal["best", "reference", "method", "control"]
@@ -141,7 +141,7 @@ def mean_curves_page(curves: Mapping[str, Averaged], side: Literal["without", "a
     words = wrapped(title, width - 24)
     top = 20 + LINE_HEIGHT * (1 + words.count("\n"))
     legend = 16 * len(curves)
-    figure = page(width, top + PANEL_HEIGHT + 44 + legend + 40)
+    figure = page(width, top + PANEL_HEIGHT + 52 + legend + 40)
     write(figure, 12, 12, words)
     axes = box(figure, LEFT, top, PANEL_WIDTH, PANEL_HEIGHT)
     for (name, one), colour, dash in zip(curves.items(), COLOURS, DASHES, strict=False):
@@ -153,7 +153,7 @@ def mean_curves_page(curves: Mapping[str, Averaged], side: Literal["without", "a
     axes.set_xlim(0, 100)
     axes.set_ylim(-0.03, 1.03)
     _plain(axes)
-    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.16), fontsize=7, frameon=False, handlelength=4)
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.19), fontsize=7, frameon=False, handlelength=4)
     return figure
 
 

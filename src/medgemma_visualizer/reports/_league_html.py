@@ -25,18 +25,20 @@ dt { font-weight: 600; } dd { margin: 0; }
 code { font-size: .9em; } pre { white-space: pre-wrap; overflow-wrap: anywhere; padding: .6rem .8rem;
   background: var(--shade); }
 .wide { overflow-x: auto; margin: .8rem 0; } .wide:focus-visible { outline: 3px solid var(--mark); }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; line-height: 1.3; }
+table { border-collapse: separate; border-spacing: 0; font-size: .85rem;
+  font-variant-numeric: tabular-nums; line-height: 1.3; }
 caption { text-align: left; padding: .3rem 0; font-weight: 600; }
-th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+th, td { padding: .35rem .5rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 td { white-space: nowrap; } td.words { white-space: normal; min-width: 12rem; }
 thead th { vertical-align: bottom; } thead small, td small { display: block; font-weight: 400; opacity: .85; }
-tbody th[scope=row] { position: sticky; left: 0; background: var(--page); max-width: 11rem; }
+tbody th[scope=row] { position: sticky; left: 0; background: var(--page); min-width: 6.5rem; max-width: 11rem; }
 tbody th[scope=rowgroup] { padding-top: 1rem; font-weight: 400; font-style: italic; }
 tr.best th, tr.best td { background: color-mix(in srgb, var(--mark) 14%, var(--page)); }
 .badge { display: inline-block; font-size: .75rem; font-weight: 600; border: 1px solid; border-radius: .6rem;
   padding: 0 .45rem; }
 figure { margin: 0; } img { width: 100%; height: auto; display: block; background: #fff; }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
+.figures.large { grid-template-columns: repeat(auto-fill, minmax(min(100%, 28rem), 1fr)); }
 .films { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 15rem), 1fr)); gap: 1rem; }
 .films img { background: none; } figcaption { font-size: .85em; margin-top: .3rem; }
 details { border-bottom: 1px solid var(--line); } summary { padding: .5rem 0; cursor: pointer; font-weight: 600; }
@@ -112,7 +114,9 @@ the better one holds 0. Higher is better in every column of scores.</p>
 {% endfor %}
 <h2 id="reference">Against {{ reference }}</h2>
 <p>The mean difference to {{ reference }}, the specification’s default, on the same cases, with its 95 % interval; above
-0 is better than it. p: Wilcoxon’s signed-rank test by patient, corrected by Holm for all tests of this table.</p>
+0 is better than it. p: Wilcoxon’s signed-rank test by patient, corrected by Holm for all tests of this table.
+Intervals are
+not corrected: where the two disagree, believe p.</p>
 {% if against.lines %}{{ plain(against) }}{% else %}<p>Nothing else was measured.</p>{% endif %}
 
 <h2 id="pictures">The table as pictures</h2>
@@ -127,7 +131,7 @@ height="{{ figure.height }}"></figure>
 {% if curves %}<p>Mean probability of the target as the most relevant cells are removed first (deletion, MoRF; lower is
 better) and as only these are shown (insertion, LeRF read backwards; higher is better). SRG is the area between the two.
 Bands are 95 % intervals.</p>
-<div class="figures">
+<div class="figures large">
 {% for figure in curves %}<figure><img src="{{ figure.source }}" alt="{{ figure.alt }}" width="{{ figure.width }}" \
 height="{{ figure.height }}"></figure>
 {% endfor %}</div>

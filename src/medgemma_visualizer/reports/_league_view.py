@@ -15,7 +15,7 @@ from medgemma_visualizer.runs.league import SRG, League, Place, Row, Sanity, met
 from medgemma_visualizer.scores.statistics import Estimate
 
 MISSING = "–"
-CONTROLS_TITLE = "Controls: maps that know nothing of the case; not ranked"
+CONTROLS_TITLE = "Controls, not ranked: maps that know nothing of the case"
 #: Columns that are no share of anything and need fewer digits.
 _COARSE = ("relevance_mass_lift",)
 
