@@ -7,18 +7,21 @@ twice (what is noise), the same prompt of other pictures, and another finding in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
+from medgemma_visualizer.checks.prompts import Variation
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.heatmaps.explain import explain_or_say_why
 from medgemma_visualizer.heatmaps.methods import METHODS
-from medgemma_visualizer.heatmaps.targets import resolve
+from medgemma_visualizer.heatmaps.targets import ScoreFunction, resolve
+from medgemma_visualizer.heatmaps.ways import Beginning, sharing_picture
 from medgemma_visualizer.models.reading import Reading, read
 from medgemma_visualizer.progress import track
 from medgemma_visualizer.records import Answer, Heatmap, Score
@@ -42,12 +45,18 @@ class Asked:
         question: The prompt, as asked.
         answer: What the model said.
         heatmap: Where it looked; not available where the method could not tell, and it carries the reason.
+        strategy: How it was reworded, where that is known.
+        expected: Whether the right answer is the first prompt's own or, for an opposite, the other one.
+        reading: Picture and prompt as read, for whoever asks more of them.
     """
 
     label: str
     question: str
     answer: Answer
     heatmap: Heatmap
+    strategy: str = ""
+    expected: Literal["same", "flipped"] = "same"
+    reading: Reading | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -74,13 +83,13 @@ class Comparison:
 
     @property
     def flips(self) -> list[bool]:
-        """Whether each prompt got another label than the first one."""
+        """Whether each prompt got another label than the first one; for an opposite that is what should happen."""
         return [label != self.labels[0] for label in self.labels]
 
     @property
     def consistency(self) -> Score:
-        """Share of prompts with the most frequent label, in [1/n, 1]."""
-        return consistency_score(self.labels)
+        """Share of prompts with the commonest label, in [1/n, 1]; opposites mean something else and are left out."""
+        return consistency_score([one.answer.label for one in self.prompts if one.expected == "same"])
 
     @cached_property
     def agreement(self) -> dict[str, np.ndarray]:
@@ -123,10 +132,10 @@ class Comparison:
 
 def compare_prompts(
     reading: Reading,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Variation],
     *,
     method: str,
-    target: str | None = None,
+    target: str | ScoreFunction | None = None,
     labels: Sequence[str] | None = None,
     other_pictures: Sequence[Image.Image] = (),
     other_finding: str | None = None,
@@ -137,7 +146,7 @@ def compare_prompts(
 
     Args:
         reading: The picture with any question; only the picture and the answer's options are used.
-        prompts: As a person would type them, two or more.
+        prompts: As a person would type them, or as `checks.prompts` makes them; two or more.
         method: A name of `METHODS`, for all maps.
         target: As in `targets.resolve`, resolved for each prompt on its own.
         labels: Names of the prompts, for people.
@@ -150,27 +159,63 @@ def compare_prompts(
         InputError: Fewer than two prompts, other numbers of labels than prompts, an unknown method or option, or a
             target that one of the prompts lacks.
     """
-    names = list(prompts) if labels is None else list(labels)
+    names = [text_of(prompt) for prompt in prompts] if labels is None else list(labels)
     if len(prompts) < 2 or len(names) != len(prompts):
         raise InputError(f"{len(prompts)} prompts with {len(names)} labels: give two prompts or more, one label each.")
     METHODS[method]
-    base = reading.asking(prompts[0], reading.options)
-    steps = track(list(zip(names, prompts, strict=True)), total=len(prompts), what="prompts")
-    asked = tuple(_asked(base.asking(text, base.options), name, method, target, options) for name, text in steps)
-    context = _Context(base, asked[0].heatmap, method, target, options)
-    found = {
-        "same_prompt_twice": context.against(base.asking(prompts[0], base.options)),
-        "other_picture": context.against_all([_other(reading, image, prompts[0]) for image in other_pictures]),
-        "other_finding": context.against(None if other_finding is None else base.asking(other_finding, base.options)),
-    }
+    first = text_of(prompts[0])
+    with read_once(reading, method) as ask:
+        steps = track(list(zip(names, prompts, strict=True)), total=len(prompts), what="prompts")
+        asked = tuple(_asked(ask(text_of(prompt)), prompt, name, method, target, options) for name, prompt in steps)
+        context = _Context(asked[0].heatmap, method, target, options)
+        found = {
+            "same_prompt_twice": context.against([ask(first)]),
+            "other_picture": context.against([_other(reading, image, first) for image in other_pictures]),
+            "other_finding": context.against([] if other_finding is None else [ask(other_finding)]),
+        }
     return Comparison(asked, method, found, seed)
 
 
-def _asked(reading: Reading, label: str, method: str, target: str | None, options: dict[str, Any]) -> Asked:
+def text_of(prompt: str | Variation) -> str:
+    """What is asked."""
+    return prompt if isinstance(prompt, str) else prompt.text
+
+
+@contextmanager
+def read_once(reading: Reading, method: str) -> Iterator[Callable[[str], Reading]]:
+    """Lends a function that asks further prompts of a picture, each answered and explained from one reading of it.
+
+    For methods by gradient the decoder's pass over the picture is kept with its graph: answer and map of a prompt come
+    from one forward pass over its own words and one backward pass through everything.
+    """
+    if METHODS[method].needs != "gradient" or not reading.prompt.image_first:
+        yield lambda question: reading.asking(question, reading.options)
+        return
+    beginning = Beginning(reading, attention=method == "relevance")
+    vars(reading)["prefix"] = beginning.prefix.detached()
+
+    def ask(question: str) -> Reading:
+        other = reading.asking(question, reading.options)
+        beginning.answer(other)
+        return other
+
+    with sharing_picture(beginning):
+        yield ask
+
+
+def _asked(
+    reading: Reading,
+    prompt: str | Variation,
+    label: str,
+    method: str,
+    target: str | ScoreFunction | None,
+    options: dict[str, Any],
+) -> Asked:
     start, end = reading.prompt.question
     question = reading.prompt.text[start:end]
     heatmap = explain_or_say_why(reading, resolve(reading, target), method, options)
-    return Asked(label, question, reading.answer, heatmap)
+    asked = Asked(label, question, reading.answer, heatmap, reading=reading)
+    return asked if isinstance(prompt, str) else replace(asked, strategy=prompt.strategy, expected=prompt.expected)
 
 
 def _other(reading: Reading, image: Image.Image, question: str) -> Reading:
@@ -183,23 +228,18 @@ def _other(reading: Reading, image: Image.Image, question: str) -> Reading:
 class _Context:
     """What a divergence of the first prompt's map is read beside."""
 
-    reading: Reading
     first: Heatmap
     method: str
-    target: str | None
+    target: str | ScoreFunction | None
     options: dict[str, Any]
 
-    def against(self, other: Reading | None) -> Score:
-        """Divergence from the map of one other reading."""
-        return self.against_all([] if other is None else [other])
-
-    def against_all(self, others: Sequence[Reading]) -> Score:
+    def against(self, others: Sequence[Reading]) -> Score:
         """Mean divergence from the maps of other readings; those without a map are left out and counted."""
         if not self.first.available:
             return not_applicable("js_divergence", "lower", "the first prompt has no map", n=0)
         if not others:
             return not_applicable("js_divergence", "lower", "nothing was given to compare with", n=0)
-        maps = [_asked(other, "", self.method, self.target, self.options).heatmap for other in others]
+        maps = [_asked(other, "", "", self.method, self.target, self.options).heatmap for other in others]
         values = [agreement_scores(self.first.map, one.map)["js_divergence"].value for one in maps if one.available]
         numbers = [value for value in values if isinstance(value, float)]
         left = len(others) - len(numbers)

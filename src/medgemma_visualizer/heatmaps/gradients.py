@@ -6,11 +6,9 @@ gradient, so no parameter ever gets one and the layers before it keep nothing. K
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -19,10 +17,10 @@ import torch
 from medgemma_visualizer.errors import InputError, UnavailableError
 from medgemma_visualizer.grid import downsample
 from medgemma_visualizer.heatmaps.targets import Aim, score_tokens
+from medgemma_visualizer.heatmaps.ways import differentiate, way_to
 from medgemma_visualizer.models.adapter import Model
-from medgemma_visualizer.models.forward import image_tokens, logits_at
+from medgemma_visualizer.models.forward import image_tokens
 from medgemma_visualizer.models.reading import Reading
-from medgemma_visualizer.models.trace import attention_matrices
 
 #: A vision layer's index, negative counted from the last one, or the projector's output (the image tokens).
 Layer = int | Literal["projector"]
@@ -56,19 +54,6 @@ def gradient_at(score: Callable[[torch.Tensor], torch.Tensor], at: torch.Tensor)
         return scores.detach().float(), differentiate(scores.sum(), [leaf])[0]
 
 
-def differentiate(score: torch.Tensor, leaves: Sequence[torch.Tensor], *, keep: bool = False) -> list[torch.Tensor]:
-    """Gradients in float32, for these leaves only. Where a score does not contain a leaf its gradient is zero.
-
-    Args:
-        keep: Keep the graph for the next score.
-    """
-    if not score.requires_grad:
-        return [torch.zeros_like(leaf, dtype=torch.float32) for leaf in leaves]
-    return [
-        gradient.float() for gradient in torch.autograd.grad(score, leaves, retain_graph=keep, materialize_grads=True)
-    ]
-
-
 def at_tokens(reading: Reading, aim: Aim, tokens: torch.Tensor | None = None) -> torch.Tensor:
     """Gradient of the score at image tokens (B, N, D), the picture's own where None: float32 (B, N, D).
 
@@ -80,68 +65,6 @@ def at_tokens(reading: Reading, aim: Aim, tokens: torch.Tensor | None = None) ->
         way = way_to(reading, aim)
         return checked(reading, aim, way.slopes(aim, [way.leaf])[0])
     return checked(reading, aim, gradient_at(lambda leaf: score_tokens(reading, aim, leaf), tokens)[1])
-
-
-class Way:
-    """One forward pass from the picture's image tokens to rows of logits, kept with its graph.
-
-    Args:
-        reading: The picture and question.
-        forced: Ids that follow the prompt.
-        rows: Rows whose logits are read.
-        attention: Keep every layer's attention, too.
-    """
-
-    def __init__(self, reading: Reading, forced: Sequence[int], rows: Sequence[int], *, attention: bool = False):
-        self.reading, self.forced, self.rows, self.attention = reading, tuple(forced), tuple(rows), attention
-        self.leaf = reading.image_tokens.detach().requires_grad_()
-
-    @cached_property
-    def _ends(self) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Logits (1, rows, V), and each layer's attention (H, S, S), lowest first, where it is kept."""
-        model, ids = self.reading.model, self.reading.ids(self.forced)
-        weights: list[torch.Tensor] = []
-        with torch.enable_grad(), ExitStack() as stack:
-            if self.attention:
-                weights = stack.enter_context(attention_matrices(model))
-            return logits_at(model, ids, self.leaf, self.rows), weights
-
-    @property
-    def weights(self) -> list[torch.Tensor]:
-        """Attention of every layer (H, S, S), lowest first."""
-        return self._ends[1]
-
-    def leads_to(self, reading: Reading, aim: Aim) -> bool:
-        """Whether the target's rows were read, after the same ids."""
-        same = reading is self.reading and aim.forced == self.forced[: len(aim.forced)]
-        return same and set(aim.rows) <= set(self.rows)
-
-    def slopes(self, aim: Aim, leaves: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Gradients of the target's score, float32; the graph stays for the next target."""
-        with torch.enable_grad():
-            score = aim.score(self._ends[0][:, [self.rows.index(row) for row in aim.rows]]).sum()
-            return differentiate(score, leaves, keep=_way.get() is self)
-
-
-_way: ContextVar[Way | None] = ContextVar("way", default=None)
-
-
-@contextmanager
-def sharing(way: Way) -> Iterator[None]:
-    """Inside the block all targets that `way` leads to are differentiated in that one pass."""
-    before = _way.set(way)
-    try:
-        yield
-    finally:
-        _way.reset(before)
-
-
-def way_to(reading: Reading, aim: Aim, *, attention: bool = False) -> Way:
-    """The pass that is shared, where it leads to this target; else a new one."""
-    shared = _way.get()
-    if shared is not None and shared.leads_to(reading, aim) and shared.attention >= attention:
-        return shared
-    return Way(reading, aim.forced, aim.rows, attention=attention)
 
 
 def at_layer(reading: Reading, aim: Aim, layer: Layer) -> Activation:

@@ -10,9 +10,10 @@ import torch
 
 from medgemma_visualizer.errors import UnavailableError
 from medgemma_visualizer.heatmaps.attention_rollout import start
-from medgemma_visualizer.heatmaps.gradients import checked, refuse_blind, way_to
+from medgemma_visualizer.heatmaps.gradients import checked, refuse_blind
 from medgemma_visualizer.heatmaps.methods import RawMap, method, on_grid
 from medgemma_visualizer.heatmaps.targets import Aim
+from medgemma_visualizer.heatmaps.ways import way_to
 from medgemma_visualizer.models.reading import Reading
 
 
@@ -43,11 +44,15 @@ def relevance(reading: Reading, aim: Aim) -> RawMap:
 
 def _weighted(reading: Reading, aim: Aim) -> list[torch.Tensor]:
     """E_h[(∇A ⊙ A)⁺] of every layer, lowest first, float32 (S, S)."""
-    way = way_to(reading, aim, attention=True)
-    weights = way.weights  # each (H, S, S)
-    slopes = way.slopes(aim, weights)
-    checked(reading, aim, torch.stack([slope.abs().max() for slope in slopes]))
-    return [(slope * weight.detach()).relu().mean(0) for slope, weight in zip(slopes, weights, strict=True)]
+    largest = []
+
+    def combine(weight: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
+        largest.append(torch.linalg.vector_norm(slope, torch.inf))
+        return slope.mul_(weight).relu_().mean(0)
+
+    layers = way_to(reading, aim, attention=True).over_attention(aim, combine)
+    checked(reading, aim, torch.stack(largest))
+    return layers
 
 
 def _beside_words(reading: Reading, flow: torch.Tensor, image: torch.Tensor) -> dict[str, object]:

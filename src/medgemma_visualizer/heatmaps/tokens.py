@@ -16,10 +16,10 @@ import torch
 from medgemma_visualizer.errors import InputError, UnavailableError
 from medgemma_visualizer.heatmaps.cross_attention import attention_of_rows
 from medgemma_visualizer.heatmaps.explain import explain_or_say_why, finished, unavailable
-from medgemma_visualizer.heatmaps.gradients import Way, sharing
 from medgemma_visualizer.heatmaps.methods import RawMap, check_options
 from medgemma_visualizer.heatmaps.probing import Baseline, masked_logits
 from medgemma_visualizer.heatmaps.targets import Aim, resolve
+from medgemma_visualizer.heatmaps.ways import Way, sharing
 from medgemma_visualizer.models.reading import Reading
 from medgemma_visualizer.models.trace import attention_rows
 from medgemma_visualizer.progress import track

@@ -53,7 +53,8 @@ class Reading:
     @cached_property
     def prefix(self) -> Prefix:
         """What the decoder keeps of the picture, for other questions about it; see `asking`."""
-        return prefix_of(self.model, self.prompt, self.image_tokens)
+        with torch.no_grad():
+            return prefix_of(self.model, self.prompt, self.image_tokens)
 
     @cached_property
     def generated(self) -> Generated:
