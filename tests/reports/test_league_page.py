@@ -189,9 +189,13 @@ def test_the_table_holds_the_numbers_of_the_record(read: Read, league: League) -
         (name,) = (name for name in found if name.startswith(place.label))
         cells = found[name]
         low, high = place.counted["pointing"].interval or (0, 0)
-        assert cells["Pointing chance 0.125"] == f"{place.counted['pointing'].value:.3f} {low:.3f} to {high:.3f}"
-        assert cells["Mass ÷ chance chance 0.12"].startswith(f"{place.counted['relevance_mass_lift'].value:.2f} ")
-        assert cells["SRG, mean chance 0.000"].startswith(f"{place.counted[SRG + 'mean'].value:.3f} ")
+        assert (
+            cells["Pointing chance 0.125, n = 12"] == f"{place.counted['pointing'].value:.3f} {low:.3f} to {high:.3f}"
+        )
+        assert cells["Mass ÷ chance chance 0.12, n = 12"].startswith(
+            f"{place.counted['relevance_mass_lift'].value:.2f} "
+        )
+        assert cells["SRG, mean chance 0.000, n = 12"].startswith(f"{place.counted[SRG + 'mean'].value:.3f} ")
         assert cells["Maps of cases"] == f"{place.maps} of {place.n}"
         assert cells["Seconds"].startswith("0.25")
         assert cells["Forward passes"].startswith("2.0")
@@ -221,7 +225,7 @@ def test_shared_ranks_are_marked(rows: tuple[Row, ...]) -> None:
 def test_a_missing_map_is_counted_at_chance_and_its_reason_told(read: Read, page: str, league: League) -> None:
     worths = [0.85 - 0.02 * n for n in range(1, 12)]
     found = dict(lines(read.tables["Methods by rank"]))["<b>Occlusion</b>"]
-    assert found["Pointing chance 0.125"].split()[0] == f"{(sum(worths) + 0.125) / 12:.3f}"
+    assert found["Pointing chance 0.125, n = 12"].split()[0] == f"{(sum(worths) + 0.125) / 12:.3f}"
     assert found["Maps of cases"] == "11 of 12"
     (caption,) = (caption for caption in read.tables if caption.startswith("Means over the cases with a map"))
     bare = dict(lines(read.tables[caption]))["<b>Occlusion</b>"]["Pointing"]
@@ -280,11 +284,38 @@ def test_a_model_that_cannot_be_known_again_and_unknown_seconds_are_said(league:
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_a_column_says_over_how_many_cases_it_is(rows: tuple[Row, ...]) -> None:
+    regions = {name for name in COLUMNS if not name.startswith(SRG)}
+
+    def without_region(one: Row) -> Row:
+        kept = (
+            {name: value for name, value in told.items() if name not in regions} for told in (one.numbers, one.chances)
+        )
+        return replace(one, **dict(zip(("numbers", "chances"), kept, strict=True)))
+
+    some = tuple(without_region(one) if one.case_id in CASES[5:] else one for one in rows)
+    heads = Read(league_page(league_of(some), some)).tables["Methods by rank"][0]
+    assert "Pointing chance 0.125, n = 5" in heads
+    assert "SRG, blur chance 0.000, n = 12" in heads
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_where_no_method_is_sane_none_is_called_best(league: League, rows: tuple[Row, ...]) -> None:
     insane = tuple(replace(place, sanity=Sanity("fail")) for place in league.places)
     text = league_page(replace(league, places=insane), rows)
     assert "No method passes the sanity check on 12 cases of 6 patients" in text
     assert '<span class="badge">best' not in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_where_the_best_is_not_above_chance_the_first_lines_say_so(
+    league: League, rows: tuple[Row, ...], page: str
+) -> None:
+    assert "not shown to be better than chance in" not in page
+    first, *others = league.places
+    counted = dict(first.counted) | {"pointing": Estimate(0.2, (0.125, 0.3), 12, 6)}
+    text = league_page(replace(league, places=(replace(first, counted=counted), *others)), rows)
+    assert "Relevance is not shown to be better than chance in: Pointing.</p>" in text
 
 
 @pytest.mark.usefixtures("undrawn")

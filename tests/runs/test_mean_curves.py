@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.runs.curves import mean_curves
 from medgemma_visualizer.runs.league import Curve, Row
+from medgemma_visualizer.runs.store import load_rows, save_rows
 
 SHARES = (0.0, 0.5, 1.0)
 
@@ -38,6 +41,12 @@ def test_intervals_count_patients_and_one_patient_has_none() -> None:
     assert mean_curves(same, ["one"], "blur")["one"].without[1].interval is None
     two = [row(str(n), "one", curve) for n, curve in enumerate(curves)]
     assert mean_curves(two, ["one"], "blur")["one"].without[1].interval == pytest.approx((0.1, 0.5))
+
+
+def test_curves_come_back_from_a_file_as_they_were(tmp_path: Path) -> None:
+    kept = Curve(SHARES, (0.1 + 0.2, 0.5, 1 / 3), (0.0, 1e-17, 1.0))
+    rows = (row("a", "one", kept), row("b", "one", None))
+    assert load_rows(save_rows(rows, tmp_path / "rows.parquet")) == rows
 
 
 def test_curves_at_other_shares_are_not_mixed() -> None:

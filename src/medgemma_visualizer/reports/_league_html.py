@@ -48,7 +48,7 @@ details { border-bottom: 1px solid var(--line); } summary { padding: .5rem 0; cu
 <body>
 {% macro cell(one) %}{{ one.value }}{% if one.interval %}<small>{{ one.interval }}</small>{% endif %}{% endmacro %}
 {% macro heads(metrics) %}{% for metric in metrics %}
-<th scope="col">{{ metric.label }}{% if metric.chance %}<small>chance {{ metric.chance }}</small>{% endif %}</th>
+<th scope="col">{{ metric.label }}{% if metric.below %}<small>{{ metric.below }}</small>{% endif %}</th>
 {% endfor %}{% endmacro %}
 {% macro name(line) %}<th scope="row">{{ line.label }}{% for badge in line.badges %} <span class="badge">{{ badge }}\
 </span>{% endfor %}</th>{% endmacro %}
@@ -115,8 +115,7 @@ the better one holds 0. Higher is better in every column of scores.</p>
 <h2 id="reference">Against {{ reference }}</h2>
 <p>The mean difference to {{ reference }}, the specification’s default, on the same cases, with its 95 % interval; above
 0 is better than it. p: Wilcoxon’s signed-rank test by patient, corrected by Holm for all tests of this table.
-Intervals are
-not corrected: where the two disagree, believe p.</p>
+Intervals are not corrected: where the two disagree, believe p.</p>
 {% if against.lines %}{{ plain(against) }}{% else %}<p>Nothing else was measured.</p>{% endif %}
 
 <h2 id="pictures">The table as pictures</h2>

@@ -63,10 +63,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Head:
-    """A column's heading; `chance` is "" where it is unknown."""
+    """A column's heading, and below it, smaller, chance level and number of cases."""
 
     label: str
-    chance: str = ""
+    below: str = ""
 
 
 @dataclass(frozen=True)
@@ -142,10 +142,16 @@ def standing(
 
 
 def heads(metrics: Sequence[str], places: Sequence[Place]) -> list[Head]:
-    """Headings with chance levels."""
-    chances = {name: chance_of(name, places) for name in metrics}
-    return [Head(metric_of(name).label, number(chance, name) if chance is not None else "") for name, chance in
-            chances.items()]  # fmt: skip
+    """Headings with chance levels and numbers of cases: a column may apply to fewer than were measured."""
+    return [Head(metric_of(name).label, _below(name, places)) for name in metrics]
+
+
+def _below(name: str, places: Sequence[Place]) -> str:
+    chance = chance_of(name, places)
+    counts = sorted({place.counted[name].n for place in places if name in place.counted})
+    cases = " to ".join(str(count) for count in dict.fromkeys(counts[:1] + counts[-1:]))
+    told = ("" if chance is None else f"chance {number(chance, name)}", f"n = {cases}" if counts else "")
+    return ", ".join(part.replace(" ", "\u00a0") for part in told if part)  # lines break after the comma only
 
 
 def _standing_line(league: League, place: Place, metrics: Sequence[str]) -> dict[str, Any]:
@@ -278,8 +284,20 @@ def headline(league: League) -> str:
     tie += f" Listed before it, but without a passed sanity check: {', '.join(above)}." if above else ""
     return (
         f"Best of {len(league.places)} methods on {n}: {best.label}, with the lowest mean rank "
-        f"({_few(best.mean_rank)}) of those that pass the sanity check.{tie}"
+        f"({_few(best.mean_rank)}) of those that pass the sanity check.{tie}{_unproven(league, best)}"
     )
+
+
+def _unproven(league: League, place: Place) -> str:
+    """Columns in which a place is not shown to be better than a map that knows nothing."""
+    everyone = (*league.places, *league.controls)
+    found = [metric_of(name).label for name in ranked_metrics(league) if not _above(place, name, everyone)]
+    return f" {place.label} is not shown to be better than chance in: {'; '.join(found)}." if found else ""
+
+
+def _above(place: Place, name: str, everyone: Sequence[Place]) -> bool:
+    counted, chance = place.counted.get(name), chance_of(name, everyone)
+    return counted is not None and counted.interval is not None and chance is not None and counted.interval[0] > chance
 
 
 def _cases(league: League) -> str:
