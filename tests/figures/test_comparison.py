@@ -64,9 +64,21 @@ def test_without_any_map_nothing_is_coloured():
     assert np.ptp(pixels, axis=2).max() == 0
 
 
-def test_many_prompts_fit_on_a_page():
-    page = comparison([peak(i % 4, i // 4) for i in range(7)], list("abcdefg"), np.zeros((7, 7)))
-    assert page.width < 2000
+@pytest.mark.parametrize("count", [3, 7, 20])
+def test_many_prompts_fit_on_a_page_with_every_number_of_the_matrix(count):
+    js = np.round(np.abs(np.subtract.outer(np.arange(count), np.arange(count))) / 50, 2)
+    figure = page_of([peak(i % 4, i // 4 % 4) for i in range(count)], js)
+    said = [text.get_text() for axes in figure.axes for text in axes.texts if text.get_text()[:2] == "0."]
+    assert sorted(said) == sorted(f"{value:.2f}" for value in js.ravel())
+    assert comparison([peak(i % 4, i // 4 % 4) for i in range(count)], ["a"] * count, js).width < 2000
+
+
+def test_two_prompts_and_their_difference_stand_side_by_side():
+    films = [axes for axes in page_of([peak(1, 1), peak(2, 2)]).axes if axes.images]
+    assert len(films) == 3
+    assert len({round(axes.get_position().y0, 6) for axes in films}) == 1
+    lefts = [axes.get_position().x0 for axes in films]
+    assert lefts == sorted(lefts)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,10 @@ from medgemma_visualizer.figures._page import INK, LINE_HEIGHT, box, page, pictu
 from medgemma_visualizer.figures.overlay import FLAT, UNAVAILABLE, colour_bar, small_film, small_mask
 
 TILE, GAP, BAR_SPACE, FOOT, COLUMNS = 280, 24, 110, 40, 5
+MATRIX_CELL = 36  # pixels that a number of the matrix takes
 HEADING = 14 + 3 * LINE_HEIGHT + 6  # pixels above each panel
+
+Panels = Sequence[tuple[str, Heat | None]]
 
 
 def comparison(
@@ -29,10 +32,11 @@ def comparison(
     body_mask: np.ndarray | None = None,
     **look: Any,
 ) -> Image.Image:
-    """All maps with one colour scale; below them the first minus each other, on a diverging scale with white at 0.
+    """All maps with one colour scale, and the first minus each other on a diverging scale with white at 0.
 
-    The matrix of Jensen-Shannon divergences stands below the first map. Colour limits come from the numbers, not from a
-    fixed ±1 (specification 6.4, corrected); with `unit="share"` differences are in percentage points a cell.
+    Two maps and their difference stand side by side (specification 6.4). For more the differences stand below, with the
+    matrix of Jensen-Shannon divergences. Colour limits come from the numbers, not from a fixed ±1; with `unit="share"`
+    differences are in percentage points a cell.
 
     Args:
         grids: Two or more (rows, cols) ≥ 0 of one shape; None where no explanation is available.
@@ -61,28 +65,51 @@ def comparison_page(
     shape, first, signed = film.shape[:2], grids[0], replace(look, signed=True)
     maps = [None if grid is None else heat(grid, shape, mask, look) for grid in grids]
     gaps = [None if one is None or first is None else difference(first, one, shape, mask, look) for one in grids[1:]]
-    columns = min(len(grids), COLUMNS)
-    block = -(-len(grids) // columns) * (film.shape[0] + HEADING)
-    figure = page(GAP + columns * (TILE + GAP) + BAR_SPACE, 2 * block + FOOT)
     numbered = [f"{place}. {label}" for place, label in enumerate(labels, 1)]
     gap_titles = [f"1 − {place + 1} (JS: {_number(js[0, place], 3)} nats)" for place in range(1, len(grids))]
-    _draw_block(figure, film, list(zip(numbered, maps, strict=True)), look, top=0, first_slot=0)
-    _draw_block(figure, film, list(zip(gap_titles, gaps, strict=True)), signed, top=block, first_slot=1)
-    write(figure, GAP, block + 14, "Jensen-Shannon divergence (nats)")
-    _draw_matrix(box(figure, GAP + 24, block + HEADING, TILE - 24, min(film.shape[0], TILE) - 24), js)
+    shown, differ = list(zip(numbered, maps, strict=True)), list(zip(gap_titles, gaps, strict=True))
+    if len(grids) == 2:
+        return _three_panels(film, shown, differ, look, signed)
+    return _blocks(film, shown, differ, look, signed, js)
+
+
+def _three_panels(film: np.ndarray, shown: Panels, differ: Panels, look: Look, signed: Look) -> Figure:
+    """Two maps with their colour bar, and the difference with its own."""
+    beside = 2 * (TILE + GAP) + BAR_SPACE
+    figure = page(GAP + beside + TILE + GAP + BAR_SPACE, film.shape[0] + HEADING + FOOT)
+    _draw_block(figure, film, shown, look, (GAP, 0))
+    _draw_block(figure, film, differ, signed, (GAP + beside, 0))
+    return figure
+
+
+def _blocks(film: np.ndarray, shown: Panels, differ: Panels, look: Look, signed: Look, js: np.ndarray) -> Figure:
+    """All maps; below them the differences; the matrix in their first place, or below where it is too large."""
+    count, row = len(shown), film.shape[0] + HEADING
+    columns = min(count, COLUMNS)
+    block = -(-count // columns) * row
+    width = GAP + columns * (TILE + GAP) + BAR_SPACE
+    large = count * MATRIX_CELL > TILE - 24
+    side = min(count * MATRIX_CELL, width - 2 * GAP - 24) if large else min(film.shape[0], TILE) - 24
+    figure = page(width, 2 * block + FOOT + (side + HEADING + GAP if large else 0))
+    _draw_block(figure, film, shown, look, (GAP, 0))
+    _draw_block(figure, film, differ, signed, (GAP, block), first_slot=0 if large else 1)
+    top = 2 * block if large else block
+    write(figure, GAP, top + 14, "Jensen-Shannon divergence (nats)")
+    _draw_matrix(box(figure, GAP + 24, top + HEADING, side if large else TILE - 24, side), js, side >= count * 30)
     return figure
 
 
 def _draw_block(
-    figure: Figure, film: np.ndarray, panels: list[tuple[str, Heat | None]], look: Look, top: int, first_slot: int
+    figure: Figure, film: np.ndarray, panels: Panels, look: Look, corner: tuple[int, int], first_slot: int = 0
 ) -> None:
-    """Panels in rows of COLUMNS, one pair of colour limits for all, one colour bar at the right."""
+    """Panels in rows of COLUMNS from a corner, one pair of colour limits for all, one colour bar at the right."""
+    start, top = corner
     heats = same_limits([one for _, one in panels])
     drawable = [one for one in heats if one is not None and not one.flat]
     columns = min(len(panels) + first_slot, COLUMNS)
     height, width = film.shape[:2]
     for slot, ((title, _), warmth) in enumerate(zip(panels, heats, strict=True), first_slot):
-        left, above = GAP + slot % columns * (TILE + GAP), top + slot // columns * (height + HEADING)
+        left, above = start + slot % columns * (TILE + GAP), top + slot // columns * (height + HEADING)
         write(figure, left, above + 14, wrapped(title, TILE, 3))
         axes = box(figure, left, above + HEADING, width, height)
         axes.imshow(film if warmth is None else paint(film, warmth, look), interpolation="nearest", aspect="auto")
@@ -90,7 +117,7 @@ def _draw_block(
         if warmth is None or warmth.flat:
             stamp(axes, UNAVAILABLE if warmth is None else FLAT, y=0.5, va="center")
     if drawable:
-        colour_bar(figure, drawable, look, (GAP + columns * (TILE + GAP), top + HEADING, height))
+        colour_bar(figure, drawable, look, (start + columns * (TILE + GAP), top + HEADING, height))
 
 
 def _background(
@@ -109,9 +136,9 @@ def _number(value: float, digits: int) -> str:
     return "–" if np.isnan(value) else f"{value:.{digits}f}"
 
 
-def _draw_matrix(axes: Axes, js: np.ndarray) -> None:
+def _draw_matrix(axes: Axes, js: np.ndarray, numbers_fit: bool) -> None:
     axes.imshow(np.nan_to_num(js), cmap="Greys", vmin=0, vmax=np.log(2))
-    for (row, col), value in np.ndenumerate(js):
+    for (row, col), value in np.ndenumerate(js) if numbers_fit else ():
         ink = "white" if value > 0.35 else INK
         axes.text(col, row, _number(value, 2), ha="center", va="center", size=8, color=ink)
     numbers = [str(place) for place in range(1, len(js) + 1)]
