@@ -16,6 +16,7 @@ from PIL import Image
 from medgemma_visualizer import verbs
 from medgemma_visualizer.checks.controls import Comparison
 from medgemma_visualizer.checks.faithfulness import CONTROL_PERCENTS, SUBSETS, measure
+from medgemma_visualizer.checks.token_order import QuadrantTest
 from medgemma_visualizer.checks.trust import Trust
 from medgemma_visualizer.checks.whole import Check
 from medgemma_visualizer.cli import checked
@@ -195,6 +196,12 @@ def test_a_constant_map_and_a_mute_imputer_get_no_good_word() -> None:
     faithful = SimpleNamespace(comparisons={"srg:blur": mute}, scores=Scores({"srg:blur": score}))
     found = toy_check(cause(), faithfulness=faithful)
     assert checked.status(found, "srg:blur") == "says nothing: blur changes next to nothing"
+
+
+def test_the_quadrant_test_is_reported_and_neither_passed_nor_failed() -> None:
+    quadrants = QuadrantTest("planted", {"upper left": 0.2, "upper right": 0.9}, {})
+    said = checked.status(toy_check(cause(), quadrants=quadrants), "quadrant_test")
+    assert said == "not more than half in all four; upper left 0.20, upper right 0.90"
 
 
 def test_targets_are_thresholds_or_the_side_of_chance() -> None:

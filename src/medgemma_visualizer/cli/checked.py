@@ -45,6 +45,8 @@ SHOWN = (
 OPTIONAL = ("infidelity", "faithfulness_correlation")
 #: Numbers whose "good" and "poor" are a test passed or failed.
 TESTS = {"good": "passed", "poor": "failed"}
+#: The specification's test is reported, not required: what answers a question need not be what is bright.
+QUADRANTS = {"good": "more than half in all four", "poor": "not more than half in all four"}
 STANDINGS = {"better": "better than random", "worse": "worse than random", "none": "no better than random"}
 STYLES = {"trust": "green", "with care": "yellow", "do not trust": "bold red"}
 
@@ -94,7 +96,8 @@ def status(check: Check, key: str) -> str:
     if score.value is None:
         return score.reason
     if comparison is None:
-        return "; ".join(part for part in (TESTS.get(score.verdict, score.verdict), score.reason) if part)
+        words = QUADRANTS if key == "quadrant_test" else TESTS
+        return "; ".join(part for part in (words.get(score.verdict, score.verdict), score.reason) if part)
     if comparison.mute:
         return f"says nothing: {comparison.imputer} changes next to nothing"
     if comparison.standing == "better" and score.verdict != NO_BETTER:
