@@ -50,6 +50,7 @@ def test_the_table_fits_eighty_columns_and_says_what_was_written_and_kept(
     assert "…" not in "".join(table)
     assert "2 of 202 cases, drawn by lot" in done.out
     assert "for analyze and check of this model" in done.out
+    assert "not named, as sanity was not checked" in done.out
     assert len(list((own_home / "home" / "leagues").iterdir())) == 1
     command = json.loads((own_home / "here" / "league.json").read_text())["command"]
     assert command.startswith("medgemma-visualizer trust demo --model demo --methods cross_attention --cases 2")

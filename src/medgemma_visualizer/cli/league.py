@@ -146,19 +146,25 @@ def _blind(place: Place) -> str:
 
 
 def footing(league: League, kept: Path | None) -> list[Text]:
-    best = league.best or "no method passes the sanity check"
     refused = {place.method: place.n - place.maps for place in league.places if place.maps < place.n}
-    told = [output.line("Best", f"{best} (lowest mean rank of those that pass the sanity check)")]
+    told = [output.line("Best", _best(league))]
     if refused:
         told.append(output.line("No map", ", ".join(f"{name}: {count}" for name, count in refused.items())))
     if league.agreement is not None:
-        low, high = league.agreement.interval or (float("nan"), float("nan"))
-        text = (
-            f"Spearman {league.agreement.value:.2f} ({low:.2f} to {high:.2f}) with the mean ranks of the other league"
-        )
+        interval = league.agreement.interval
+        bounds = "no interval" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
+        text = f"Spearman {league.agreement.value:.2f} ({bounds}) with the mean ranks of the other league"
         told.append(output.line("Agreement", text))
     told.append(output.line("Kept", "for analyze and check of this model" if kept else _why_not_kept(league)))
     return told
+
+
+def _best(league: League) -> str:
+    if league.best is not None:
+        return f"{league.best} (lowest mean rank of those that pass the sanity check)"
+    if all(place.sanity.verdict == "not asked" for place in league.places):
+        return "not named, as sanity was not checked (--sanity-cases)"
+    return "no method passes the sanity check"
 
 
 def _why_not_kept(league: League) -> str:
