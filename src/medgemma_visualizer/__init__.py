@@ -19,12 +19,23 @@ from medgemma_visualizer.errors import InputError, UnavailableError, VisualizerE
 from medgemma_visualizer.records import Answer, Case, Heatmap, Score, Scores
 
 if TYPE_CHECKING:
-    from medgemma_visualizer.verbs import analyze, answer, check, draw, explain, load_cases, load_model, score, trust
+    from medgemma_visualizer.verbs import (
+        analyze,
+        answer,
+        check,
+        compare,
+        draw,
+        explain,
+        load_cases,
+        load_model,
+        score,
+        trust,
+    )
 
 __version__ = "0.1.0"
 
 #: Verbs are imported on first use, so that importing the package does not import torch.
-_VERBS = ("load_model", "load_cases", "answer", "explain", "score", "check", "draw", "analyze", "trust")
+_VERBS = ("load_model", "load_cases", "answer", "explain", "score", "check", "compare", "draw", "analyze", "trust")
 
 __all__ = [
     "Answer",
@@ -38,6 +49,7 @@ __all__ = [
     "analyze",
     "answer",
     "check",
+    "compare",
     "draw",
     "explain",
     "load_cases",

@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medgemma_visualizer import runs
+from medgemma_visualizer.checks.compare import Asked, Comparison, compare_prompts
+from medgemma_visualizer.checks.context import other_films, other_finding, text_of
+from medgemma_visualizer.checks.prompts import Variation, generate_prompt_variations
 from medgemma_visualizer.checks.trust import Trust, judge
 from medgemma_visualizer.checks.whole import Check, check_map
 from medgemma_visualizer.data.photo import grayscale, picture
 from medgemma_visualizer.data.sources import is_demo_film, load_cases
+from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.figures import Tile, contact_sheet, overlay, overlay_array, scores_figure
+from medgemma_visualizer.figures import comparison as comparison_figure
 from medgemma_visualizer.heatmaps import METHODS, explain, explain_reading, token_maps
 from medgemma_visualizer.heatmaps.targets import ScoreFunction
 from medgemma_visualizer.models.adapter import Model
@@ -60,7 +65,10 @@ def score(heatmap: Heatmap, case: Case) -> Scores:
     Raises:
         InputError: The heatmap says "no explanation available"; such a map is never scored.
     """
-    body = body_mask(grayscale(picture(case)))
+    return _scored(heatmap, case, body_mask(grayscale(picture(case))))
+
+
+def _scored(heatmap: Heatmap, case: Case, body: np.ndarray) -> Scores:
     scores = quality_scores(heatmap.map, body, case.view)
     if case.region is not None:
         scores |= localisation_scores(heatmap.map, case.region)
@@ -127,9 +135,13 @@ def analyze(
     said = noticed(reading, case)
     heatmap = explain_reading(reading, method, target, **options)
     scores = score(heatmap, case) if heatmap.available else Scores()
+    return _analysis(case, said, heatmap, scores, reading, time.perf_counter() - start)
+
+
+def _analysis(case: Case, said: Answer, heatmap: Heatmap, scores: Scores, reading: Reading, seconds: float) -> Analysis:
     correct = None if case.truth is None else said.label.casefold() == case.truth.casefold()
     digest = hashlib.sha256(np.asarray(reading.image).tobytes()).hexdigest()[:16]
-    return Analysis(case, said, heatmap, scores, correct, digest, about(model), time.perf_counter() - start, reading)
+    return Analysis(case, said, heatmap, scores, correct, digest, about(reading.model), seconds, reading)
 
 
 def check(
@@ -178,6 +190,84 @@ def _known_of(analysis: Analysis) -> dict[str, Any]:
         "reference": "" if league is None else league.reference,
         "against": (FOREIGN_FILM,) if DEMO_NOTICE in analysis.answer.notice else (),
     }
+
+
+def compare(
+    model: Model,
+    case: Case,
+    prompts: Sequence[str | Variation] | None = None,
+    *,
+    method: str = RECOMMENDED_METHOD,
+    target: str | ScoreFunction | None = None,
+    others: Sequence[Case] | None = None,
+    other_question: str | None = None,
+    max_new_tokens: int = MODEL_CONFIG["max_new_tokens"],
+    image_first: bool = True,
+    **how: Any,
+) -> Comparison:
+    """Asks several prompts about one picture, which is read once: answers, maps, and how far they agree.
+
+    Args:
+        prompts: Two or more, as a person would type them or as `checks.prompts.variations` makes them; the
+            specification's technical and simple form of the case's question where None.
+        target: As of `explain`; None explains each prompt's own answer.
+        others: Cases whose pictures are asked the first prompt, for context; other embedded films where None and the
+            case is embedded, else none.
+        other_question: About another finding, for context; made from the first prompt where None and it is understood.
+        **how: As in `checks.compare.compare_prompts` (labels, context, seed), and options of the method.
+
+    Raises:
+        InputError: Unusable image, prompts, target or method, or a question that the two forms cannot say.
+    """
+    if method == "auto":
+        raise InputError("With 'auto' two prompts could get maps of different methods. Name one; see `methods`.")
+    if prompts is None:
+        prompts = generate_prompt_variations(case.question)
+        how = {"labels": ("technical", "simple")} | how
+    given = other_films(case) if others is None else others
+    asked = replace(case, question=text_of(prompts[0]) if prompts else case.question, options=_choices(case))
+    comparison = compare_prompts(
+        _read(model, asked, max_new_tokens, image_first),
+        prompts,
+        method=method,
+        target=target,
+        other_pictures=[picture(other) for other in given],
+        other_finding=other_question or other_finding(asked.question),
+        **how,
+    )
+    body = body_mask(grayscale(picture(case)))
+    return replace(comparison, prompts=tuple(_judged(one, case, body) for one in comparison.prompts))
+
+
+def _choices(case: Case) -> tuple[str, ...]:
+    """What prompts about the case's picture may be answered with: its options, and yes or no."""
+    yes_no = {"yes", "no"} & {option.casefold() for option in case.options}
+    return case.options if not case.options or yes_no else (*case.options, "yes", "no")
+
+
+def _judged(asked: Asked, case: Case, body: np.ndarray) -> Asked:
+    """With what must be known to read the answer, and the scores of the map."""
+    assert asked.reading is not None
+    own = case if asked.question == case.question else case.asking(asked.question)
+    scores = _scored(asked.heatmap, own, body) if asked.heatmap.available else Scores()
+    return replace(asked, answer=noticed(asked.reading, case), scores=scores)
+
+
+def analysis_of(comparison: Comparison, case: Case) -> Analysis:
+    """The first prompt of a comparison of this case, as `analyze` would give it."""
+    first = comparison.prompts[0]
+    assert first.reading is not None
+    own = case if first.question == case.question else case.asking(first.question)
+    return _analysis(own, first.answer, first.heatmap, first.scores, first.reading, comparison.seconds)
+
+
+def draw_comparison(comparison: Comparison, case: Case, **style: Any) -> Image:
+    """The maps of a comparison and their differences; style as in `figures.comparison`."""
+    image = picture(case)
+    grids = [one.heatmap.grid for one in comparison.prompts]
+    labels = [f"{one.label}: {one.answer.text}" for one in comparison.prompts]
+    body = body_mask(grayscale(image))
+    return comparison_figure(grids, labels, comparison.js, image=image, body_mask=body, **style)
 
 
 def trust(model: Model, cases: Sequence[Case] | None = None, **how: Any) -> League:
@@ -298,6 +388,7 @@ __all__: Sequence[str] = (
     "analyze",
     "answer",
     "check",
+    "compare",
     "draw",
     "explain",
     "load_cases",

@@ -7,6 +7,7 @@ twice (what is noise), the same prompt of other pictures, and another finding in
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from medgemma_visualizer.checks.context import text_of
 from medgemma_visualizer.checks.prompts import Variation
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.heatmaps.explain import explain_or_say_why
@@ -24,7 +26,7 @@ from medgemma_visualizer.heatmaps.targets import ScoreFunction, resolve
 from medgemma_visualizer.heatmaps.ways import Beginning, sharing_picture
 from medgemma_visualizer.models.reading import Reading, read
 from medgemma_visualizer.progress import track
-from medgemma_visualizer.records import Answer, Heatmap, Score
+from medgemma_visualizer.records import Answer, Heatmap, Score, Scores
 from medgemma_visualizer.scores.agreement import DIRECTIONS, agreement_scores, consistency_score
 from medgemma_visualizer.scores.verdict import not_applicable
 
@@ -47,6 +49,7 @@ class Asked:
         heatmap: Where it looked; not available where the method could not tell, and it carries the reason.
         strategy: How it was reworded, where that is known.
         expected: Whether the right answer is the first prompt's own or, for an opposite, the other one.
+        scores: What the map is worth on its face, where that was asked.
         reading: Picture and prompt as read, for whoever asks more of them.
     """
 
@@ -56,6 +59,7 @@ class Asked:
     heatmap: Heatmap
     strategy: str = ""
     expected: Literal["same", "flipped"] = "same"
+    scores: Scores = field(default_factory=Scores)
     reading: Reading | None = field(default=None, repr=False, compare=False)
 
 
@@ -69,12 +73,14 @@ class Comparison:
         context: Name of `CONTEXT` -> Jensen-Shannon divergence of the first prompt's map from that; with a reason where
             there is none.
         seed: Of ties.
+        seconds: Time from the read image to the last map.
     """
 
     prompts: tuple[Asked, ...]
     method: str
     context: dict[str, Score] = field(default_factory=dict)
     seed: int = 0
+    seconds: float = 0.0
 
     @property
     def labels(self) -> list[str]:
@@ -139,6 +145,7 @@ def compare_prompts(
     labels: Sequence[str] | None = None,
     other_pictures: Sequence[Image.Image] = (),
     other_finding: str | None = None,
+    context: bool = True,
     seed: int = 0,
     **options: Any,
 ) -> Comparison:
@@ -152,6 +159,7 @@ def compare_prompts(
         labels: Names of the prompts, for people.
         other_pictures: For the context: the first prompt is asked of these too.
         other_finding: For the context: a question about another finding in the same picture.
+        context: False leaves the context out.
         seed: Breaks ties among the hottest cells.
         **options: Passed to the method.
 
@@ -163,22 +171,20 @@ def compare_prompts(
     if len(prompts) < 2 or len(names) != len(prompts):
         raise InputError(f"{len(prompts)} prompts with {len(names)} labels: give two prompts or more, one label each.")
     METHODS[method]
+    start = time.perf_counter()
     first = text_of(prompts[0])
     with read_once(reading, method) as ask:
         steps = track(list(zip(names, prompts, strict=True)), total=len(prompts), what="prompts")
         asked = tuple(_asked(ask(text_of(prompt)), prompt, name, method, target, options) for name, prompt in steps)
-        context = _Context(asked[0].heatmap, method, target, options)
-        found = {
-            "same_prompt_twice": context.against([ask(first)]),
-            "other_picture": context.against([_other(reading, image, first) for image in other_pictures]),
-            "other_finding": context.against([] if other_finding is None else [ask(other_finding)]),
-        }
-    return Comparison(asked, method, found, seed)
-
-
-def text_of(prompt: str | Variation) -> str:
-    """What is asked."""
-    return prompt if isinstance(prompt, str) else prompt.text
+        found: dict[str, Score] = {}
+        if context:
+            beside = _Context(asked[0].heatmap, method, target, options)
+            found = {
+                "same_prompt_twice": beside.against([ask(first)]),
+                "other_picture": beside.against([_other(reading, image, first) for image in other_pictures]),
+                "other_finding": beside.against([] if other_finding is None else [ask(other_finding)]),
+            }
+    return Comparison(asked, method, found, seed, time.perf_counter() - start)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import typer
 
 from medgemma_visualizer.cli.analyze import analyze
 from medgemma_visualizer.cli.check import check
+from medgemma_visualizer.cli.compare import compare
 from medgemma_visualizer.cli.lists import info, methods, models
 from medgemma_visualizer.cli.output import printable
 from medgemma_visualizer.cli.trust import trust
@@ -39,7 +40,7 @@ def _root(debug: Annotated[bool, typer.Option("--debug", help="Show the tracebac
     """Only for the help: `main` reads --debug itself, wherever it stands."""
 
 
-for command in (analyze, check, trust, methods, models, info):
+for command in (analyze, check, compare, trust, methods, models, info):
     app.command()(command)
 
 

@@ -26,14 +26,14 @@ from rich.text import Text
 
 from medgemma_visualizer.errors import InputError, VisualizerError
 from medgemma_visualizer.progress import listening
-from medgemma_visualizer.records import Answer, Score
+from medgemma_visualizer.records import Answer, Heatmap, Score
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from medgemma_visualizer.verbs import Analysis
 
-#: Files of `analyze` and `check`; the last one appears last and marks a complete result.
+#: Files of `analyze`, `check` and `compare`; the last one appears last and marks a complete result.
 RESULTS = (
     "heatmap.npz",
     "overlay.png",
@@ -42,6 +42,7 @@ RESULTS = (
     "tokens.html",
     "curves.png",
     "sanity.png",
+    "comparison.png",
     "result.json",
 )
 
@@ -198,12 +199,24 @@ def write_analysis(
             pages[file] = extra
         else:
             pictures[file] = extra
+    return write_files(folder, pages, pictures, analysis.heatmap)
+
+
+def write_files(
+    folder: Path, pages: Mapping[str, str], pictures: Mapping[str, Image], heatmap: Heatmap | None = None
+) -> dict[str, Path]:
+    """Writes files of `RESULTS`, replacing those of an earlier run whole.
+
+    Raises:
+        InputError: The folder cannot be written to; then nothing is left behind, and an earlier result stays.
+    """
     try:
         with _made(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as name:
             partial = Path(name)
             for file, image in pictures.items():
                 image.save(partial / file, compress_level=4)  # half the time of the default, 4 % more bytes
-            analysis.heatmap.save(partial / "heatmap.npz")
+            if heatmap is not None:
+                heatmap.save(partial / "heatmap.npz")
             for file, text in pages.items():
                 (partial / file).write_text(text, encoding="utf-8")
             return _publish(partial, folder)
