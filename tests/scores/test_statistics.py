@@ -215,3 +215,22 @@ def test_lift_is_how_many_times_chance() -> None:
     assert lift(Score("relevance_mass", 0.4, chance=0.1)) == pytest.approx(4)
     assert lift(Score("gini", 0.4, chance=0.0)) is None
     assert lift(Score("gini", None, chance=0.1)) is None
+
+
+def test_rank_correlation_is_scipys_and_draws_whole_clusters() -> None:
+    rng = np.random.default_rng(3)
+    first = rng.normal(size=40)
+    second = first + rng.normal(size=40)
+    found = s.rank_correlation(first, second)
+    assert found.value == pytest.approx(stats.spearmanr(first, second).statistic, abs=1e-12)
+    assert found.interval[0] < found.value < found.interval[1]
+    doubled = s.rank_correlation(np.repeat(first, 2), np.repeat(second, 2), np.repeat(np.arange(40), 2))
+    assert doubled.value == pytest.approx(found.value, abs=1e-3)
+    assert doubled.interval == pytest.approx(found.interval, abs=1e-2)  # twins bring no certainty
+    assert s.rank_correlation(np.repeat(first, 2), np.repeat(second, 2)).interval[0] > found.interval[0]
+
+
+def test_rank_correlation_of_what_does_not_vary_is_none() -> None:
+    assert s.rank_correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) is None
+    assert s.rank_correlation([1.0, 2.0, None], [1.0, 2.0, 3.0]) is None
+    assert s.rank_correlation([1.0, 2.0, 3.0, None], [1.0, 2.0, 4.0, 1.0]).left_out == 1

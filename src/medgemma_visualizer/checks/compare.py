@@ -188,20 +188,22 @@ def compare_prompts(
 
 
 @contextmanager
-def read_once(reading: Reading, method: str) -> Iterator[Callable[[str], Reading]]:
+def read_once(reading: Reading, method: str) -> Iterator[Callable[..., Reading]]:
     """Lends a function that asks further prompts of a picture, each answered and explained from one reading of it.
+
+    The function takes the question and the answer's options, those of the reading where not given.
 
     For methods by gradient the decoder's pass over the picture is kept with its graph: answer and map of a prompt come
     from one forward pass over its own words and one backward pass through everything.
     """
     if METHODS[method].needs != "gradient" or not reading.prompt.image_first:
-        yield lambda question: reading.asking(question, reading.options)
+        yield lambda question, options=reading.options: reading.asking(question, options)
         return
     beginning = Beginning(reading, attention=method == "relevance")
     vars(reading)["prefix"] = beginning.prefix.detached()
 
-    def ask(question: str) -> Reading:
-        other = reading.asking(question, reading.options)
+    def ask(question: str, options: Sequence[str] = reading.options) -> Reading:
+        other = reading.asking(question, options)
         beginning.answer(other)
         return other
 

@@ -120,6 +120,37 @@ def interval_of(resamples: np.ndarray, confidence: float = CONFIDENCE) -> tuple[
     return _percentiles(numbers, confidence) if numbers.size else None
 
 
+def rank_correlation(first: Values, second: Values, clusters: Clusters = None, seed: int = 0) -> Estimate | None:
+    """Spearman's correlation of two numbers over cases, in [-1, 1], chance 0, with its interval by whole clusters.
+
+    Ranks are taken anew in every draw. None where one of the two does not vary, or fewer than three cases have both.
+
+    Args:
+        first: One number a case; cases where one of the two is missing are left out and counted.
+        second: In the order of the same cases.
+        clusters: As in `bootstrap_interval`, as are source and errors.
+        seed: Of the draws.
+    """
+    pairs = np.stack([_as_floats(first), _as_floats(second)])  # (2, n)
+    owner, kept = _owners(clusters, pairs.shape[1]), ~np.isnan(pairs).any(0)
+    pairs, owner = pairs[:, kept], owner[kept]
+    if pairs.shape[1] < 3 or (np.ptp(pairs, axis=1) == 0).any():
+        return None
+    members = [np.flatnonzero(owner == each) for each in np.unique(owner)]
+    draws = np.random.default_rng(seed).integers(len(members), size=(RESAMPLES, len(members)))
+    found = np.array([_spearman(pairs[:, np.concatenate([members[i] for i in draw])]) for draw in draws])
+    interval = interval_of(found) if len(members) > 1 else None
+    return Estimate(float(_spearman(pairs)), interval, pairs.shape[1], len(members), int((~kept).sum()))
+
+
+def _spearman(pairs: np.ndarray) -> float:
+    """Of two rows; NaN where one does not vary."""
+    ranks = stats.rankdata(pairs, axis=1)
+    ranks -= ranks.mean(1, keepdims=True)
+    size = np.sqrt((ranks**2).sum(1).prod())
+    return float((ranks[0] * ranks[1]).sum() / size) if size > 0 else float("nan")
+
+
 def paired_difference(first: Values, second: Values, clusters: Clusters = None, seed: int = 0) -> Estimate:
     """Mean of first - second over the cases where both have a number, with its bootstrap interval.
 
