@@ -43,7 +43,7 @@ class Registry(Mapping[str, T], Generic[T]):
         """
         try:
             return self._entries[name]
-        except KeyError:
+        except (KeyError, TypeError):  # a list in a name's place cannot even be looked up
             raise unknown_name(self.kind, name, self._entries) from None
 
     def __contains__(self, name: object) -> bool:

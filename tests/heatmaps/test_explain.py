@@ -66,6 +66,12 @@ def test_an_unknown_method_offers_the_closest(reading: Any) -> None:
         explain_reading(reading, "cross_atention")
 
 
+@pytest.mark.parametrize("method", [None, 3, "", ["relevance"], "uniform"])
+def test_a_method_that_is_none_is_refused(reading: Any, method: Any) -> None:
+    with pytest.raises(InputError, match=r"Unknown method .*Known: activation_norm"):
+        explain_reading(reading, method)
+
+
 def test_an_unknown_option_is_named(reading: Any) -> None:
     with pytest.raises(InputError, match="does not take these options: colour"):
         explain_reading(reading, "cross_attention", colour=1)

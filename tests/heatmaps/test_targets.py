@@ -221,6 +221,55 @@ def test_a_function_that_is_no_score_of_each_picture_is_refused_at_once(reading:
         resolve(reading, function)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [lambda z: z[:, 0, 7] - z[:, 0, 7].mean(), lambda z: z[:, 0, 7] * len(z), lambda z: z[:, 0].max(0)[0][:1]],
+)
+def test_a_function_that_mixes_images_is_refused(reading: Any, function: Any) -> None:
+    with pytest.raises(InputError, match=r"mixes images|must give one number for each of 2 images"):
+        resolve(reading, function)
+
+
+def test_a_function_that_is_not_finite_is_refused(reading: Any) -> None:
+    with pytest.raises(InputError, match="not finite"):
+        resolve(reading, lambda z: z[:, 0, 7] + float("nan"))
+
+
+@pytest.mark.parametrize("target", [3, 1.5, True, b"yes", ["answer"], {"word": "effusion"}, object()])
+def test_a_target_that_is_no_text_and_no_function_is_refused(reading: Any, target: Any) -> None:
+    with pytest.raises(InputError, match="give text, such as 'token:3', or a function"):
+        resolve(reading, target)
+
+
+@pytest.mark.parametrize(
+    ("target", "meant"),
+    [
+        ("tokens:1", "token:"),
+        ("Word:effusion", "word:"),
+        ("Answer", "answer"),
+        (" p_yes", "p_yes"),
+        ("phrse:x", "phrase:"),
+    ],
+)
+def test_what_is_nearly_a_kind_of_target_is_not_taken_for_words_of_the_answer(
+    reading: Any, target: str, meant: str
+) -> None:
+    with pytest.raises(InputError, match=f"Did you mean '{meant}'"):
+        resolve(reading, target)
+    assert resolve(reading, f"phrase:{target}").target.kind == "phrase"
+
+
+@pytest.mark.parametrize("target", ["contrast agent", "finding: effusion", "contrasts"])
+def test_other_words_are_a_phrase(reading: Any, target: str) -> None:
+    assert resolve(reading, target).target.kind == "phrase"
+
+
+@pytest.mark.parametrize("target", ["token:" + 5000 * "9", "word:effusion#" + 5000 * "9"])
+def test_a_number_that_is_longer_than_python_reads_is_refused(reading: Any, target: str) -> None:
+    with pytest.raises(InputError, match=r"has no token|there is no occurrence"):
+        resolve(reading, target)
+
+
 def test_a_flipped_target_has_the_opposite_score(reading: Any) -> None:
     aim = resolve(reading)
     with torch.no_grad():

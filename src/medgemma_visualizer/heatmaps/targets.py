@@ -5,7 +5,9 @@ Knows offsets and rows (the token at position p is predicted by row p − 1); kn
 
 from __future__ import annotations
 
+import difflib
 import re
+import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -63,21 +65,50 @@ def resolve(reading: Reading, target: str | ScoreFunction | None = None) -> Aim:
     if target is None:
         target = "contrast" if reading.answer.label in ("yes", "no") and reading.model.yes_ids else "answer"
     if callable(target):
-        row = len(reading.prompt.ids) - 1
-        name = getattr(target, "__name__", "function")
-        score = _one_each(target, name)
-        score(reading.generated.first_logits[None, None].repeat(2, 1, 1))  # refused here, not in the middle of a method
-        return Aim(Target("callable", name, (row,)), (), score)
+        return _callable(reading, target)
+    if not isinstance(target, str):
+        raise InputError(
+            f"The target is {reprlib.repr(target)}; give text, such as 'token:3', or a function of logits."
+        )
     if target in KINDS:
         return {"contrast": _contrast, "p_yes": _p_yes, "answer": _answer}[target](reading)
     kind, colon, rest = target.partition(":")
     if colon and kind in _PREFIXES:
         return _PREFIXES[kind](reading, rest)
+    _refuse_slip(target, kind, colon)
     return _phrase(reading, target)
 
 
+def _refuse_slip(target: str, kind: str, colon: str) -> None:
+    """Refuses what is nearly a kind of target, such as "tokens:3" or "Answer": explained as words it would mislead."""
+    known = [f"{name}:" for name in _PREFIXES] if colon else KINDS
+    near = difflib.get_close_matches(f"{kind}{colon}".strip().casefold(), known, 1, cutoff=0.75 if colon else 1)
+    if near:
+        raise InputError(
+            f"The target {target!r} is no kind of target. Did you mean {near[0]!r}? For these very words write "
+            f"{'phrase:' + target!r}."
+        )
+
+
+def _callable(reading: Reading, function: ScoreFunction) -> Aim:
+    """A user's function at the first answer position, refused here and not in the middle of a method."""
+    name = getattr(function, "__name__", "function")
+    score = _one_each(function, name)
+    logits = reading.generated.first_logits
+    pair = torch.stack([logits, logits.roll(1)])[:, None]  # (2, 1, V)
+    together, alone = score(pair)[0].detach(), score(pair[:1])[0].detach()
+    if not bool(torch.isfinite(alone)):
+        raise InputError(f"The target {name!r} is not finite ({float(alone)}) for the answer that was given.")
+    if not torch.allclose(together.double(), alone.double(), rtol=1e-4, atol=1e-6):
+        raise InputError(
+            f"The target {name!r} mixes images: with another image beside it one scores {float(together):g}, alone "
+            f"{float(alone):g}. Score every image (axis 0) from its own logits."
+        )
+    return Aim(Target("callable", name, (_first_row(reading),)), (), score)
+
+
 def _one_each(function: ScoreFunction, name: str) -> ScoreFunction:
-    """The user's function, refused where it does not give one number for each image: a sum would pass unnoticed."""
+    """The user's function, refused where it gives no real number for each image: a sum would pass unnoticed."""
 
     def score(logits: torch.Tensor) -> torch.Tensor:
         try:
@@ -86,7 +117,7 @@ def _one_each(function: ScoreFunction, name: str) -> ScoreFunction:
             raise InputError(
                 f"The target {name!r} fails on logits (batch, rows, vocabulary) of {tuple(logits.shape)}: {error}."
             ) from error
-        if not isinstance(scores, torch.Tensor) or scores.shape != logits.shape[:1]:
+        if not isinstance(scores, torch.Tensor) or scores.shape != logits.shape[:1] or scores.is_complex():
             raise InputError(
                 f"The target {name!r} must give one number for each of {len(logits)} images; it gave "
                 f"{getattr(scores, 'shape', type(scores).__name__)}. Return a tensor of shape (batch,)."
@@ -141,10 +172,10 @@ def _answer(reading: Reading) -> Aim:
 def _token(reading: Reading, index: str) -> Aim:
     """Log-probability of one generated token, counted from 0."""
     tokens = reading.answer.tokens
-    if not index.isdecimal() or int(index) >= len(tokens):
+    if not index.isdecimal() or _number(index) >= len(tokens):
         have = ", ".join(f"{n}: {token.text!r}" for n, token in enumerate(tokens))
         raise InputError(f"The answer has no token {index!r}. Its tokens are {have or 'none'}.")
-    n = int(index)
+    n = _number(index)
     return _forced(reading, "token", tokens[n].text.strip() or tokens[n].text, reading.generated.ids[: n + 1], [n])
 
 
@@ -231,11 +262,16 @@ def _occurrence(name: str, spans: Sequence[Sequence[int]], which: str, where: st
     """
     if which == "all":
         return sorted({token for span in spans for token in span})
-    if not 1 <= int(which) <= len(spans):
+    if not 1 <= _number(which) <= len(spans):
         raise InputError(
             f"{name!r} occurs {len(spans)} times in {where}, counted from 1; there is no occurrence {which}."
         )
-    return list(spans[int(which) - 1])
+    return list(spans[_number(which) - 1])
+
+
+def _number(digits: str) -> int:
+    """Decimal digits as a number; as many as Python refuses to convert are more than there can be of anything."""
+    return int(digits) if len(digits) < 100 else 10**99
 
 
 def find_target_tokens_with_offsets(reading: Reading, phrase: str) -> list[tuple[int, ...]]:
