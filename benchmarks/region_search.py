@@ -16,6 +16,7 @@ order has a gap worth the name; such cases are left out and counted. CPU; about 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -147,6 +148,8 @@ def collected(model: Model, wanted: int) -> tuple[list[tuple[str, dict[str, Foun
             left_out += 1
         else:
             found.append((str(case.patient_id), result))
+            gaps = ", ".join(f"{name} {one.gap:.3f}" for name, one in result.items())
+            print(f"{case.id}: {gaps}", file=sys.stderr, flush=True)  # a long run that is cut off has said something
         if len(found) == wanted:
             break
     return found, left_out
