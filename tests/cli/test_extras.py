@@ -68,6 +68,41 @@ def test_layers_and_heads_reach_the_tokens_and_the_sheet(tmp_path: Path, monkeyp
     assert seen == [{"layers": [0, 1], "heads": [2], "sinks": 5}] * 2
 
 
+def test_options_of_a_wrappers_base_reach_the_tokens_and_the_sheet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medgemma_visualizer import verbs
+
+    monkeypatch.setattr(METHODS, "_entries", {name: METHODS[name] for name in ("smoothgrad", "token_gradient")})
+    seen: list[Any] = []
+    monkeypatch.setattr(verbs, "token_maps", _noting(seen, verbs.token_maps))
+    monkeypatch.setattr(verbs, "draw_all", _noting_maps(seen, verbs.draw_all))
+    options = ("--option", "samples=1", "--option", "baseline=zero")
+    _run("--method", "smoothgrad", *options, "--all-methods", "--tokens", "--out", str(tmp_path))
+    sheet, tokens = seen
+    assert tokens == {"samples": 1, "baseline": "zero"}
+    main_map = np.array(json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["heatmap"]["grid"])
+    np.testing.assert_array_equal(sheet["smoothgrad"].grid, main_map)
+
+
+def _noting_maps(seen: list[Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda heatmaps, *rest, **style: (seen.append(heatmaps), function(heatmaps, *rest, **style))[1]
+
+
+def test_auto_says_which_options_its_method_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _run("--method", "auto", "--option", "layer=projector", "--words", "--out", str(tmp_path))
+    assert "Left out  layer: no option of cross_attention" in capsys.readouterr().out
+    result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    assert result["heatmap"]["extras"]["left_out"] == ["layer"]
+    assert result["words"]["requested"] == "cross_attention"
+
+
+def test_a_number_that_is_not_known_stands_in_the_result_as_none(tmp_path: Path) -> None:
+    _run("--method", "shapley", "--option", "orders=2", "--out", str(tmp_path))
+    result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    assert result["heatmap"]["extras"]["standard_error"] is None
+
+
 def _noting(seen: list[Any], function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *arguments, **options: (seen.append(options), function(*arguments, **options))[1]
 

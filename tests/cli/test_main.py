@@ -43,6 +43,9 @@ def test_methods_are_listed_by_their_whole_names_in_eighty_columns(call: Call, m
     lines = call("methods").out.splitlines()
     assert [line.split()[0] for line in lines if line.split()[0] in METHODS] == list(METHODS)
     assert "…" not in "".join(lines)
+    told = " ".join(" ".join(lines).split())
+    for entry in METHODS.values():
+        assert f"{entry.label}: {entry.cost.split()[0]}" in told
     assert max(map(len, lines[:-1])) <= 80
 
 

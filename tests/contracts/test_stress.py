@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,23 +26,23 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "base": ("relevance", "gradient_norm", "occlusion", "nothing", None),
     "baseline": ("mean", "blur", "zero", "gray", "noise", None, 7, torch.zeros(3)),
     "budget": (16, 20, 3, 0, "much", 16.5),
-    "coarse": (2, 4, 0, 99, "fine", None),
+    "coarse": (2, 4, 0, 99, 10**9, "fine", None),
     "direction": ("insertion", "deletion", "both", "sideways", None),
-    "heads": (None, (0,), (-1, 1), (99,), (), 0, "all", (0.5,), (True,)),
+    "heads": (None, (0,), (-1, 1), (1, 1), (99,), (), 0, "all", (0.5,), (True,)),
     "keep": (0.1, 0.9, 0, 1, -1, float("nan"), "half"),
-    "layer": (-1, 0, "projector", 99, -99, "first", 1.5, None, True),
-    "layers": (None, (0,), (-1, 1), (99,), (), 0, "all", (0.5,), (True,)),
+    "layer": (-1, 0, np.int64(0), "projector", 99, -99, "first", 1.5, None, True),
+    "layers": (None, (0,), (-1, 1), (1, 1), (99,), (), 0, "all", (0.5,), (True,)),
     "methods": (("relevance", "gradient_norm"), ("relevance",), ("relevance", "nothing"), (), "relevance", 5, None),
     "n": (4, 1, 0, -1, 2.5, "many", None),
     "noise": (0.1, 0, -1, float("nan"), float("inf"), "loud", None),
-    "orders": (2, 1, 0, 2.5, "some", None),
+    "orders": (2, 3, 4, 1, 0, 2.5, "some", None),
     "per_side": (1, 2, 4, 0, -1, 99, 2.5, "four", None),
     "reduce": ("mean", "max", "median", None, 3),
     "residual": (0, 0.9, 1, -0.1, float("nan"), "half", None),
     "rows": ("target", "text", "all", None, 3),
     "samples": (1, 2, 0, -1, 1.5, "few", None),
-    "seed": (0, 7, -1, 0.5, "luck", None),
-    "sinks": (None, 5, 1, -1, float("nan"), "many"),
+    "seed": (0, np.int64(7), -1, 2**70, 0.5, "luck", None),
+    "sinks": (None, 5, np.float32(5), 1, -1, float("nan"), "many"),
     "space": ("tokens", "pixels", "voxels", None, 3),
     "steps": (1, 2, 0, -3, 1.5, "many"),
     "stride": (8, 5, 2, 0, -1, 99, 2.5, "far", None),
@@ -99,6 +100,7 @@ def assert_map(found: Heatmap, grid: tuple[int, int]) -> None:
     assert np.isfinite(found.grid).all()
     assert found.grid.min() < found.grid.max()
     assert all(row >= 0 for row in found.target.rows)
+    assert json.dumps(found.about(), default=list, allow_nan=False)  # whatever stands beside a map can be written
 
 
 def triple(demo: Any, films: list[Image.Image], seed: int) -> str:

@@ -125,6 +125,8 @@ def test_auto_gives_each_method_the_options_that_it_takes(reading: Any, monkeypa
     heatmap = explain_reading(reading, "auto", layers=[0], layer=5)  # the last vision layer, where HiResCAM vanishes
     assert (heatmap.method, heatmap.layers) == ("cross_attention", (0,))
     assert "normalisation follows" in heatmap.fallbacks["hires_cam"]
+    assert heatmap.extras["left_out"] == ["layer"]
+    assert "left_out" not in explain_reading(reading, "cross_attention", layers=[0]).extras
 
 
 def test_one_method_that_does_not_fit_leaves_the_others_on_the_sheet(reading: Any) -> None:
@@ -151,6 +153,26 @@ def test_the_sheets_options_reach_the_methods_that_take_them(reading: Any) -> No
 def test_an_option_that_is_none_is_refused_with_what_there_is(reading: Any, options: Any) -> None:
     with pytest.raises(InputError, match=r"Known: max, mean|a list of whole numbers|a number or None"):
         explain_reading(reading, "cross_attention", **options)
+
+
+@pytest.mark.parametrize("options", [{"layers": [0, 0]}, {"layers": [0, -3]}, {"heads": [1, 2, 1]}])
+def test_a_layer_or_head_that_stands_twice_is_refused(small_reading: Any, options: Any) -> None:
+    for method in ("cross_attention", "attention_knockout"):
+        if options.keys() <= set(METHODS[method].options):
+            with pytest.raises(InputError, match="name one twice"):
+                explain_reading(small_reading, method, **options)
+
+
+def test_numbers_of_numpy_are_numbers(small_reading: Any, tmp_path: Path) -> None:
+    heatmap = explain_reading(small_reading, "activation_norm", layer=np.int64(0))
+    assert heatmap.layers == (0,)
+    assert Heatmap.load(heatmap.save(tmp_path / "heatmap.npz")).extras == {"layer": 0}
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_that_noise_cannot_start_from_is_refused(small_reading: Any, seed: int) -> None:
+    with pytest.raises(InputError, match=f"seed is {seed}"):
+        explain_reading(small_reading, "smoothgrad", seed=seed)
 
 
 def test_smoothgrad_refuses_options_that_its_base_does_not_take(reading: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from captum.attr import IntegratedGradients, LayerIntegratedGradients
 
-from medgemma_visualizer.errors import InputError, UnavailableError
+from medgemma_visualizer.errors import InputError, UnavailableError, VisualizerError
 from medgemma_visualizer.heatmaps import resolve
 from medgemma_visualizer.heatmaps.integrated_gradients import integrated_gradients
 from medgemma_visualizer.heatmaps.probing import baseline_for
@@ -100,6 +100,26 @@ def test_a_gap_that_does_not_close_is_an_error_and_explicit_steps_report_it(smal
     with pytest.raises(UnavailableError, match="miss completeness by"):
         integrated_gradients(small_reading, aim, baseline="zero")
     assert integrated_gradients(small_reading, aim, baseline="zero", steps=8).extras["gap_share"] > 0.01
+
+
+def test_a_score_that_is_not_finite_at_the_baseline_is_an_error(small_reading: Any) -> None:
+    with torch.no_grad():
+        blind = baseline_for(small_reading, "tokens")
+        there = float(score_tokens(small_reading, resolve(small_reading, lambda z: z[:, 0, 7]), blind)[0])
+        here = float(
+            score_tokens(small_reading, resolve(small_reading, lambda z: z[:, 0, 7]), small_reading.image_tokens)[0]
+        )
+    middle, side = (here + there) / 2, np.sign(here - there)
+    aim = resolve(small_reading, lambda z: (side * (z[:, 0, 7] - middle)).log())
+    with pytest.raises(VisualizerError, match="scores are not finite"):
+        integrated_gradients(small_reading, aim, steps=4)
+
+
+def test_no_share_is_given_of_a_difference_of_nothing(small_reading: Any) -> None:
+    aim = resolve(small_reading, lambda z: z[:, 0, 7].sign() + 1e-3 * (z[:, 0, 7] - z[:, 0, 7].detach()))
+    extras = integrated_gradients(small_reading, aim, steps=2).extras
+    assert extras["difference"] == 0
+    assert extras["gap_share"] is None
 
 
 def test_a_16_bit_model_gives_a_complete_map_or_says_why_not() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medgemma_visualizer.errors import InputError
-from medgemma_visualizer.heatmaps.methods import check_options
+from medgemma_visualizer.heatmaps.methods import check_options, options_for
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,14 @@ def test_another_type_is_refused_with_what_is_wanted(method: str, option: str, v
     with pytest.raises(InputError) as refused:
         check_options([method], {option: value})
     assert str(refused.value).endswith(message)
+
+
+def test_a_wrapper_takes_its_bases_options_and_no_others() -> None:
+    options = {"samples": 2, "baseline": "blur", "layer": 0, "window": 3}
+    assert options_for("smoothgrad", options) == {"samples": 2, "baseline": "blur"}
+    of_a_cam = options | {"base": "gradcam_single"}
+    assert options_for("smoothgrad", of_a_cam) == {"samples": 2, "layer": 0, "base": "gradcam_single"}
+    assert options_for("occlusion", options) == {"baseline": "blur", "window": 3}
 
 
 def test_an_option_of_no_method_is_refused_with_those_there_are() -> None:

@@ -127,6 +127,22 @@ def test_unusable_requests_are_refused(small_reading: Any) -> None:
         probing.score_masks(small_reading, aim, masks, baseline=torch.zeros(1, 2, 3))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.int64])
+def test_a_baseline_of_another_number_format_is_the_same_baseline(small_reading: Any, dtype: torch.dtype) -> None:
+    aim, masks = resolve(small_reading, "contrast"), _masks((4, 4))
+    ones = torch.ones(small_reading.image_tokens.shape)
+    given = ones.to(dtype) if dtype == torch.int64 else ones.to(dtype).requires_grad_()
+    expected = probing.score_masks(small_reading, aim, masks, baseline=ones)
+    np.testing.assert_array_equal(probing.score_masks(small_reading, aim, masks, baseline=given), expected)
+    assert not probing.baseline_for(small_reading, "tokens", given).requires_grad
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1j])
+def test_a_baseline_of_no_finite_real_numbers_is_refused(small_reading: Any, value: complex) -> None:
+    with pytest.raises(InputError, match="no finite real numbers"):
+        probing.baseline_for(small_reading, "tokens", torch.full(small_reading.image_tokens.shape, value))
+
+
 def test_a_target_function_must_give_one_finite_number_for_each_image(small_reading: Any) -> None:
     masks = _masks((4, 4))
     with pytest.raises(InputError, match="one number for each"):

@@ -62,6 +62,12 @@ def test_sampled_values_lie_within_their_error_of_the_exact_ones(tiny_reading: A
     assert np.abs(few.values - many.values).max() * cells < 5 * few.extras["standard_error"]
 
 
+@pytest.mark.parametrize(("orders", "known"), [(2, False), (3, False), (4, True)])
+def test_the_error_of_a_single_pair_of_orders_is_not_known(small_reading: Any, orders: int, known: bool) -> None:
+    error = shapley(small_reading, resolve(small_reading, "contrast"), orders=orders).extras["standard_error"]
+    assert error > 0 if known else error is None
+
+
 def test_the_only_token_that_is_read_gets_everything(planted: Any) -> None:
     reading, score = planted
     heatmap = explain_reading(reading, "shapley", score, baseline="zero")

@@ -362,6 +362,10 @@ def test_a_method_that_cannot_tell_gives_way_with_its_reason() -> None:
 
 
 def test_options_of_the_map_that_words_do_not_have_are_named(small_reading: Any) -> None:
+    with pytest.raises(InputError, match="does not take these options: colour"):
+        explain_words(small_reading, "shapley", colour=1)
+    with pytest.raises(InputError, match="give a whole number"):
+        explain_words(small_reading, "smoothgrad", samples="few")
     side = explain_words(small_reading, "occlusion", window=2)
     assert (side.method, side.fallbacks, side.left_out) == ("occlusion", {}, ("window",))
     cut = explain_words(small_reading, "attention_knockout", layers=[1], window=2)

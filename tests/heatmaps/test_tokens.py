@@ -146,6 +146,14 @@ def test_cells_outside_the_grid_and_even_windows_are_refused(small_reading: Any)
         words_for_cell(small_reading, 0, 0, window=2)
 
 
+@pytest.mark.parametrize(
+    "options", [{"row": 1.5}, {"col": "2"}, {"row": None}, {"row": True}, {"window": 1.5}, {"window": "3"}]
+)
+def test_places_that_are_no_whole_numbers_are_refused(small_reading: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="whole numbers"):
+        words_for_cell(small_reading, **{"row": 1, "col": 2, **options})
+
+
 def test_the_model_is_given_back_as_found(small_reading: Any) -> None:
     before = state_of(small_reading.model.hf)
     token_maps(small_reading)

@@ -21,7 +21,7 @@ from medgemma_visualizer.checks.token_order import QuadrantTest, TokenOrder, qua
 from medgemma_visualizer.checks.trust import Place, Trust, judge
 from medgemma_visualizer.checks.weights import last_of_each_part
 from medgemma_visualizer.errors import UnavailableError, VisualizerError, unknown_name
-from medgemma_visualizer.heatmaps.methods import options_for
+from medgemma_visualizer.heatmaps.explain import options_of
 from medgemma_visualizer.heatmaps.probing import BASELINES, Space
 from medgemma_visualizer.heatmaps.targets import ScoreFunction, resolve
 from medgemma_visualizer.models.reading import Reading
@@ -145,7 +145,7 @@ def check_map(
         chosen: dict[str, Any] = {"imputers": imputers, "space": space, "steps": steps, "controls": controls}
         faithful = asked("faithfulness", lambda: faithfulness(reading, aim, signed_map(heatmap), seed=seed, **chosen))
     if heatmap.available and sanity:
-        own = _options_of(heatmap, options or {})
+        own = options_of(heatmap, options or {})
         draws = {"seeds": seeds, "after": None if full_sanity else last_of_each_part(reading.model), **own}
         weights = asked("randomisation", lambda: randomisation(reading, aim, method, **draws))
         targets = asked("random_target", lambda: random_target(reading, method, target=target, **own))
@@ -157,11 +157,6 @@ def check_map(
     )
     spent = time.perf_counter() - start
     return Check(case, answer, heatmap, faithful, weights, targets, order, quadrants, told, trust, spent)
-
-
-def _options_of(heatmap: Heatmap, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that the method takes: "auto" is given the options of every method that it may choose."""
-    return options_for(heatmap.method, options) if heatmap.requested == "auto" else dict(options)
 
 
 def refuse_unknown(imputers: Sequence[str], space: str) -> None:

@@ -95,7 +95,7 @@ def _extras(
     """What else was asked for, by the name of its file: a picture or the text of a page."""
     from medgemma_visualizer import verbs
     from medgemma_visualizer.cli import output
-    from medgemma_visualizer.heatmaps import explain_all, options_for
+    from medgemma_visualizer.heatmaps import explain_all, options_of
 
     extras: dict[str, Any] = {}
     if all_methods:
@@ -103,8 +103,10 @@ def _extras(
             extras["methods.png"] = verbs.draw_all(explain_all(analysis.reading, target, **options), analysis.case)
     if tokens:
         with output.progress("Explaining every token", quiet=quiet):
-            used = analysis.heatmap.method if analysis.heatmap.available else RECOMMENDED_METHOD
-            extras["tokens.html"] = verbs.draw_tokens(analysis, used, **options_for(used, options))
+            heatmap = analysis.heatmap
+            used = heatmap.method if heatmap.available else RECOMMENDED_METHOD
+            own = options_of(heatmap, options) if heatmap.available else {}
+            extras["tokens.html"] = verbs.draw_tokens(analysis, used, **own)
     return extras
 
 

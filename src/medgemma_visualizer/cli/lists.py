@@ -22,10 +22,10 @@ def methods(as_json: AsJson = False) -> None:
     if as_json:
         output.print_json({"methods": [{"name": name, **_facts(entry)} for name, entry in METHODS.items()]})
         return
-    table = _table("Method", "Needs", "Question", "Signed", "Cost; source")
+    table = _table("Method", "Needs", "Question", "Signed", "Label: cost; source")
     for name, entry in METHODS.items():
         dependent, signed = ("yes" if flag else "no" for flag in (entry.text_dependent, entry.signed))
-        told = Text(f"{entry.cost};\n").append(f"{entry.paper}\n", style="dim")
+        told = Text(f"{entry.label}: {entry.cost};\n").append(f"{entry.paper}\n", style="dim")
         table.add_row(
             name, entry.needs, dependent, signed, told.append(f"options: {', '.join(entry.options) or 'none'}")
         )

@@ -305,12 +305,14 @@ def print_analysis(
     probability = f"   {_probability(said)}"
     right = {None: "", True: "   right", False: f"   wrong, the truth is {case.truth}"}[analysis.correct]
     flag = ", text-independent" if heatmap.text_independent else ""
+    left_out = heatmap.extras.get("left_out", ())
     rows: list[RenderableType] = [
         line("Question", case.question),
         line("Answer", f"{said.text}{probability}{right}"),
         *([line("Notice", said.notice, "yellow")] if said.notice else []),
         line("Model", f"{analysis.model['name']} on {analysis.model['device']}"),
         line("Map", f"{heatmap.method}{flag}, target ({heatmap.target.kind}): {heatmap.target.text}"),
+        *([line("Left out", f"{', '.join(left_out)}: no option of {heatmap.method}", "yellow")] if left_out else []),
         *(line("Failed", f"{name}: {reason}", "yellow") for name, reason in heatmap.fallbacks.items()),
         _table(analysis) if heatmap.available else Text("No explanation is available.", style="yellow"),
         *(row for part in (parts or {}).values() for row in part.rows),

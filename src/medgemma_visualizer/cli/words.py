@@ -39,11 +39,11 @@ def words_part(analysis: Analysis, target: str | None, options: Mapping[str, Any
     Raises:
         UnavailableError: Neither picture nor question changes the score.
     """
-    from medgemma_visualizer.heatmaps import explain_words
+    from medgemma_visualizer.heatmaps import explain_words, options_of
 
     heatmap = analysis.heatmap
     if heatmap.available:
-        side = explain_words(analysis.reading, heatmap.method, target, **options)
+        side = explain_words(analysis.reading, heatmap.method, target, **options_of(heatmap, options))
     else:
         side = explain_words(analysis.reading, "occlusion", target)
     tokens = [asdict(word) | {"value": float(value)} for word, value in zip(side.words, side.values, strict=True)]

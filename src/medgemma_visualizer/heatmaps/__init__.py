@@ -16,8 +16,14 @@ from medgemma_visualizer.heatmaps import shapley as _shapley  # noqa: F401
 from medgemma_visualizer.heatmaps import smoothgrad as _smoothgrad  # noqa: F401
 from medgemma_visualizer.heatmaps import tam as _tam  # noqa: F401
 from medgemma_visualizer.heatmaps import token_gradient as _token_gradient  # noqa: F401
-from medgemma_visualizer.heatmaps.explain import explain, explain_all, explain_reading, get_attention_with_fallback
-from medgemma_visualizer.heatmaps.methods import METHODS, Method, RawMap, options_for
+from medgemma_visualizer.heatmaps.explain import (
+    explain,
+    explain_all,
+    explain_reading,
+    get_attention_with_fallback,
+    options_of,
+)
+from medgemma_visualizer.heatmaps.methods import METHODS, Method, RawMap
 from medgemma_visualizer.heatmaps.targets import find_target_tokens_with_offsets, resolve
 from medgemma_visualizer.heatmaps.text_side import TextSide, explain_words, text_side
 from medgemma_visualizer.heatmaps.tokens import CellLink, token_maps, words_for_cell
@@ -34,7 +40,7 @@ __all__ = [
     "explain_words",
     "find_target_tokens_with_offsets",
     "get_attention_with_fallback",
-    "options_for",
+    "options_of",
     "resolve",
     "text_side",
     "token_maps",

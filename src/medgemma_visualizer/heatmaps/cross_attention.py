@@ -125,7 +125,7 @@ def indices(kind: str, wanted: Any, count: int, default: tuple[int, ...]) -> tup
         count: How many there are.
 
     Raises:
-        InputError: One that is not there, none at all, or no list of whole numbers.
+        InputError: One that is not there or stands twice, none at all, or no list of whole numbers.
     """
     if wanted is None:
         return default
@@ -135,4 +135,7 @@ def indices(kind: str, wanted: Any, count: int, default: tuple[int, ...]) -> tup
     bad = [i for i in wanted if isinstance(i, bool) or not isinstance(i, int | np.integer) or not -count <= i < count]
     if bad:
         raise InputError(f"There is no {kind} {bad[0]!r}: {there}")
-    return tuple(int(i) % count for i in wanted)
+    found = tuple(int(i) % count for i in wanted)
+    if len(set(found)) < len(found):
+        raise InputError(f"{kind.capitalize()}s {list(wanted)} name one twice: {there}")
+    return found

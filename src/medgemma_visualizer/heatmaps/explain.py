@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def get_attention_with_fallback(reading: Reading, aim: Aim, **options: Any) -> H
     """The first method of METHOD_PRIORITY that gives a valid map, with every failure before it and its reason.
 
     Args:
-        **options: Each method gets those that it takes.
+        **options: Each method gets those that it takes; `extras["left_out"]` names those that the chosen one does not.
 
     Raises:
         InputError: An option that no method takes, or a value that one of them refuses: a slip of the pen is no reason
@@ -71,12 +72,24 @@ def get_attention_with_fallback(reading: Reading, aim: Aim, **options: Any) -> H
     failures: dict[str, str] = {}
     for name in AUTO:
         try:
-            return _heatmap(reading, aim, name, "auto", failures, options_for(name, options))
+            found = _heatmap(reading, aim, name, "auto", failures, options_for(name, options))
+            return _with_left_out(found, options)
         except InputError:
             raise
         except VisualizerError as error:
             failures[name] = str(error)
     return unavailable(reading, "auto", aim.target, failures)
+
+
+def _with_left_out(heatmap: Heatmap, options: Mapping[str, Any]) -> Heatmap:
+    """With the names of those options that its method does not take, where there are any."""
+    left_out = [name for name in options if name not in METHODS[heatmap.method].options]
+    return replace(heatmap, extras={**heatmap.extras, "left_out": left_out}) if left_out else heatmap
+
+
+def options_of(heatmap: Heatmap, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a user's options that a map was made with: "auto" is given those of every method that it may choose."""
+    return options_for(heatmap.method, options) if heatmap.requested == "auto" else dict(options)
 
 
 def unavailable(reading: Reading, requested: str, target: Target, reasons: Mapping[str, str]) -> Heatmap:
@@ -128,8 +141,9 @@ def _heatmap(
     reading: Reading, aim: Aim, name: str, requested: str, failures: Mapping[str, str], options: Mapping[str, Any]
 ) -> Heatmap:
     check_options([name], options)
+    plain = {option: value.item() if isinstance(value, np.generic) else value for option, value in options.items()}
     start = time.perf_counter()
-    raw = METHODS[name].compute(reading, aim, **options)
+    raw = METHODS[name].compute(reading, aim, **plain)
     return finished(reading, aim.target, name, raw, time.perf_counter() - start, requested, failures)
 
 

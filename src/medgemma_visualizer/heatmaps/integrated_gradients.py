@@ -18,7 +18,7 @@ from medgemma_visualizer.heatmaps.gradients import checked, gradient_at, refuse_
 from medgemma_visualizer.heatmaps.methods import RawMap, method
 from medgemma_visualizer.heatmaps.probing import Baseline, Space, baseline_for, batch_size, original
 from medgemma_visualizer.heatmaps.targets import Aim, score_tokens
-from medgemma_visualizer.models.forward import image_tokens
+from medgemma_visualizer.models.forward import ensure_finite, image_tokens
 from medgemma_visualizer.models.reading import Reading
 from medgemma_visualizer.progress import track
 
@@ -75,11 +75,12 @@ def integrated_gradients(
 
     Returns:
         A signed map in the units of the score. Extras: `difference` f(x) − f(x′), `completeness_gap` (absolute, between
-        it and the sum of the map), `gap_share` (of the difference), `steps`.
+        it and the sum of the map), `gap_share` (of the difference; None where that is 0), `steps`.
 
     Raises:
         InputError: No such space or baseline, or fewer than one step.
         UnavailableError: The gradient is zero or not finite, or the gap stays above 1 % at the most steps.
+        VisualizerError: The score of the picture or of the baseline is not finite.
     """
     refuse_blind(reading, aim)
     attribution, extras = integrate(reading, aim, _path(reading, aim, space, baseline), steps)
@@ -103,7 +104,8 @@ def integrate(reading: Reading, aim: Aim, path: Path, steps: int | None = None) 
             break
     if steps is None and share > TOLERANCE:
         raise UnavailableError(_incomplete(aim, gap, difference, count))
-    return attribution, {"difference": difference, "completeness_gap": gap, "gap_share": share, "steps": count}
+    extras = {"difference": difference, "completeness_gap": gap, "gap_share": share if difference else None}
+    return attribution, {**extras, "steps": count}
 
 
 def _steps(reading: Reading) -> tuple[int, ...]:
@@ -128,7 +130,8 @@ def points_at_once(reading: Reading, aim: Aim, space: Space = "tokens") -> int:
 @torch.no_grad()
 def _difference(path: Path) -> float:
     """f(x) − f(x′)."""
-    return float(path.score(path.end).double() - path.score(path.start).double())
+    end, start = (ensure_finite(path.score(at).double(), "the target's scores") for at in (path.end, path.start))
+    return float(end - start)
 
 
 def _mean_gradient(path: Path, steps: int) -> torch.Tensor:

@@ -152,8 +152,13 @@ def _in_words(wanted: Any) -> str:
 
 
 def options_for(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of several methods' options that this one takes."""
-    return {option: value for option, value in options.items() if option in METHODS[name].options}
+    """Those of several methods' options that this one takes; a wrapper takes those of its base, too."""
+    entry = METHODS[name]
+    taken = set(entry.options)
+    if entry.passes_options_on:
+        base = options.get("base", inspect.signature(entry.compute).parameters["base"].default)
+        taken |= set(METHODS[base].options)
+    return {option: value for option, value in options.items() if option in taken}
 
 
 def on_grid(reading: Reading, values: Any) -> np.ndarray:

@@ -88,16 +88,18 @@ def original(reading: Reading, space: Space) -> torch.Tensor:
 
 
 def baseline_for(reading: Reading, space: Space, baseline: Baseline | None = None) -> torch.Tensor:
-    """The baseline in the shape of `original(reading, space)`; the first of `BASELINES[space]` where None.
+    """The baseline, shaped and placed as `original(reading, space)`; the first of `BASELINES[space]` where None.
 
     Raises:
-        InputError: No such space or baseline, or a tensor of another shape.
+        InputError: No such space or baseline, or a tensor of another shape or with values that are not finite.
     """
-    shape = original(reading, space).shape
+    replaced = original(reading, space)
     if isinstance(baseline, torch.Tensor):
-        if baseline.shape != shape:
-            raise InputError(f"The baseline has the shape {tuple(baseline.shape)}, wanted is {tuple(shape)}.")
-        return baseline
+        if baseline.shape != replaced.shape:
+            raise InputError(f"The baseline has the shape {tuple(baseline.shape)}, wanted is {tuple(replaced.shape)}.")
+        if baseline.is_complex() or not bool(torch.isfinite(baseline).all()):
+            raise InputError("The baseline holds values that are no finite real numbers. Give others.")
+        return baseline.detach().to(replaced)
     known = BASELINES[space]
     name = next(iter(known)) if baseline is None else baseline
     if name not in known:

@@ -48,12 +48,15 @@ def rise(
         A signed map in units of the score, 0 (chance) where a cell has no influence; noise falls with the root of `n`.
 
     Raises:
-        InputError: Fewer than two masks, `keep` outside (0, 1), or no coarse cell.
+        InputError: Fewer than two masks, `keep` outside (0, 1), no coarse cell, or finer ones than the model's.
         UnavailableError: No mask changes the score.
     """
     side = max(2, min(reading.model.grid) // 2) if coarse is None else coarse
-    if n < 2 or not 0 < keep < 1 or side < 1:
-        raise InputError(f"RISE needs n ≥ 2, 0 < keep < 1 and coarse ≥ 1; given are n={n}, keep={keep}, coarse={side}.")
+    if n < 2 or not 0 < keep < 1 or not 1 <= side <= max(reading.model.grid):
+        most = max(reading.model.grid)
+        raise InputError(
+            f"RISE needs n ≥ 2, 0 < keep < 1 and 1 ≤ coarse ≤ {most}; given are n={n}, keep={keep}, coarse={side}."
+        )
     visible = _smooth_masks(reading.model.grid, n, side, keep, seeded(seed))  # (n, rows, cols)
     scores = score_masks(reading, aim, 1 - visible, space=space, baseline=baseline, what="masks").astype(np.float64)
     refuse_rounding(scores)

@@ -48,7 +48,8 @@ def shapley(
 
     Returns:
         A signed map in units of the score whose sum over all cells is f(original) − f(baseline). `extras`: `exact`,
-        `total` (that difference), `standard_error` (largest over regions; 0 where exact), `n_scorings`.
+        `total` (that difference), `standard_error` (largest over regions; 0 where exact, None where fewer than four
+        orders do not tell), `n_scorings`.
 
     Raises:
         InputError: More than 16 regions, or fewer than two orders.
@@ -104,10 +105,10 @@ def _prefixes(orders: np.ndarray) -> np.ndarray:
     return step[:, None, :] < np.arange(orders.shape[1] + 1)[None, :, None]
 
 
-def _from_orders(scores: np.ndarray, prefixes: np.ndarray) -> tuple[np.ndarray, float]:
-    """Mean gain of each region (n,) and its largest standard error, from scores (count, n + 1) of prefixes."""
+def _from_orders(scores: np.ndarray, prefixes: np.ndarray) -> tuple[np.ndarray, float | None]:
+    """Mean gain of each region (n,) and its largest standard error (None for one pair), from scores of prefixes."""
     appears = prefixes[:, 1:] & ~prefixes[:, :-1]  # (count, step, region)
     gains = np.einsum("os,osr->or", np.diff(scores, axis=1), appears)
     pairs = gains[: len(gains) // 2 * 2].reshape(-1, 2, gains.shape[1]).mean(axis=1)  # an order and its reverse
-    error = pairs.std(axis=0, ddof=1).max() / len(pairs) ** 0.5 if len(pairs) > 1 else float("nan")
-    return gains.mean(axis=0), float(error)
+    error = float(pairs.std(axis=0, ddof=1).max() / len(pairs) ** 0.5) if len(pairs) > 1 else None
+    return gains.mean(axis=0), error

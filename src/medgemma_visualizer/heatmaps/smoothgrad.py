@@ -49,14 +49,14 @@ def smoothgrad(
         A map in the units of `base`, with both signs where `base` has them.
 
     Raises:
-        InputError: `base` is no gradient method or would not see the noise; samples or noise out of range.
+        InputError: `base` is no gradient method or would not see the noise; samples, noise or seed out of range.
         UnavailableError: As `base`.
     """
     _check(base, samples, noise, options)
     tokens = reading.image_tokens
     centred = tokens.float() - tokens.float().mean(1, keepdim=True)
     sigma = noise * float(centred.square().mean().sqrt())
-    generator = torch.Generator().manual_seed(seed)  # on the CPU, so that every device draws the same noise
+    generator = noise_generator(seed)
     total = np.zeros(reading.model.grid)
     for _ in track(range(samples), total=samples, what="noisy copies"):
         jitter = sigma * torch.randn(tokens.shape, generator=generator)
@@ -75,6 +75,17 @@ def _check(base: str, samples: int, noise: float, options: dict[str, Any]) -> No
         raise InputError(
             "smoothgrad puts its noise on the image tokens; its base must start there (no vision layer, no pixels)."
         )
+
+
+def noise_generator(seed: int) -> torch.Generator:
+    """Of noise, on the CPU, so that every device draws the same.
+
+    Raises:
+        InputError: A seed that it cannot start from.
+    """
+    if not 0 <= seed < 2**63:
+        raise InputError(f"seed is {seed}; give a whole number of at least 0 and below 2 to the 63.")
+    return torch.Generator().manual_seed(int(seed))
 
 
 def check_noise(samples: int, noise: float) -> None:

@@ -16,7 +16,7 @@ from medgemma_visualizer.heatmaps.gradients import Activation, first_row, gradie
 from medgemma_visualizer.heatmaps.hires_cam import channel_sums
 from medgemma_visualizer.heatmaps.integrated_gradients import Path, integrate, points_at_once
 from medgemma_visualizer.heatmaps.probing import baseline_for
-from medgemma_visualizer.heatmaps.smoothgrad import check_noise
+from medgemma_visualizer.heatmaps.smoothgrad import check_noise, noise_generator
 from medgemma_visualizer.heatmaps.targets import Aim
 from medgemma_visualizer.models.forward import decode_embeddings, embed, ensure_finite
 from medgemma_visualizer.models.reading import Reading
@@ -146,7 +146,7 @@ def smoothgrad(reading: Reading, aim: Aim, *, samples: int = 16, noise: float = 
     check_noise(samples, noise)
     clean = embedded(reading, aim)
     sigma = noise * _spread(clean, len(reading.prompt.image_positions))  # (N + W, 1)
-    generator = torch.Generator().manual_seed(seed)  # on the CPU, so that every device draws the same noise
+    generator = noise_generator(seed)
     total = torch.zeros_like(sigma[:, 0])
     for _ in track(range(samples), total=samples, what="noisy copies"):
         jitter = torch.randn(clean.change.shape, generator=generator).to(sigma.device) * sigma

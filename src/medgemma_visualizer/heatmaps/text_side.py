@@ -18,7 +18,7 @@ import torch
 from medgemma_visualizer.errors import InputError, UnavailableError
 from medgemma_visualizer.heatmaps.attention_knockout import score_cuts
 from medgemma_visualizer.heatmaps.cross_attention import indices
-from medgemma_visualizer.heatmaps.methods import METHODS
+from medgemma_visualizer.heatmaps.methods import METHODS, check_options
 from medgemma_visualizer.heatmaps.probing import batch_size, batches, joined, refuse_rounding, score_masks, scores_of
 from medgemma_visualizer.heatmaps.relevance import relevance
 from medgemma_visualizer.heatmaps.targets import Aim, ScoreFunction, resolve
@@ -80,11 +80,12 @@ def explain_words(reading: Reading, method: str, target: str | ScoreFunction | N
         **options: As the map had them; `left_out` names those that have no place here.
 
     Raises:
-        InputError: Unknown method, or a target that is not there.
+        InputError: Unknown method or option, or a target that is not there.
         UnavailableError: Occlusion cannot tell either; the message says why.
     """
+    check_options([method], options)
     aim = resolve(reading, target)
-    if METHODS[method] and method in TEXT_METHODS:
+    if method in TEXT_METHODS:
         taken = {name: value for name, value in options.items() if name in _options(method)}
         try:
             side = text_side(reading, aim, method, **taken)

@@ -5,6 +5,7 @@ Knows tokens and their rows (the token at p is predicted by row p − 1); leaves
 
 from __future__ import annotations
 
+import numbers
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -141,8 +142,10 @@ def _token(reading: Reading, position: int, logprob: float) -> Token:
     return Token(prompt.text[start:end], prompt.ids[position], position, logprob)
 
 
-def _around(grid: tuple[int, int], row: int, col: int, window: int) -> np.ndarray:
+def _around(grid: tuple[int, int], row: Any, col: Any, window: Any) -> np.ndarray:
     """bool (rows, cols): the window around a cell."""
+    if not all(isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in (row, col, window)):
+        raise InputError(f"Row, column and window are whole numbers; given are {row!r}, {col!r} and {window!r}.")
     if not (0 <= row < grid[0] and 0 <= col < grid[1]):
         raise InputError(f"There is no cell ({row}, {col}): the grid has {grid[0]} × {grid[1]} cells, counted from 0.")
     if window < 1 or window % 2 == 0:
