@@ -21,6 +21,7 @@ from medgemma_visualizer.data.sources import is_demo_film, load_cases
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.figures import Tile, contact_sheet, overlay, overlay_array, scores_figure
 from medgemma_visualizer.figures import comparison as comparison_figure
+from medgemma_visualizer.grid import coverage
 from medgemma_visualizer.heatmaps import METHODS, explain, explain_reading, token_maps
 from medgemma_visualizer.heatmaps.targets import ScoreFunction
 from medgemma_visualizer.models.adapter import Model
@@ -235,8 +236,9 @@ def compare(
         other_finding=other_question or other_finding(asked.question),
         **how,
     )
-    body = body_mask(grayscale(picture(case)))
-    return replace(comparison, prompts=tuple(_judged(one, case, body) for one in comparison.prompts))
+    body = coverage(body_mask(grayscale(picture(case))), *model.grid)  # once for all maps, which share a grid
+    known = _known(model, picture(case))
+    return replace(comparison, prompts=tuple(_judged(one, case, body, known) for one in comparison.prompts))
 
 
 def _choices(case: Case) -> tuple[str, ...]:
@@ -245,12 +247,12 @@ def _choices(case: Case) -> tuple[str, ...]:
     return case.options if not case.options or yes_no else (*case.options, "yes", "no")
 
 
-def _judged(asked: Asked, case: Case, body: np.ndarray) -> Asked:
+def _judged(asked: Asked, case: Case, body: np.ndarray, known: bool) -> Asked:
     """With what must be known to read the answer, and the scores of the map."""
     assert asked.reading is not None
     own = case if asked.question == case.question else case.asking(asked.question)
     scores = _scored(asked.heatmap, own, body) if asked.heatmap.available else Scores()
-    return replace(asked, answer=noticed(asked.reading, case), scores=scores)
+    return replace(asked, answer=_noticed(asked.reading, known), scores=scores)
 
 
 def analysis_of(comparison: Comparison, case: Case) -> Analysis:
@@ -361,7 +363,15 @@ def about(model: Model) -> dict[str, Any]:
 
 def noticed(reading: Reading, case: Case) -> Answer:
     """The answer, with a notice where the embedded model was shown anything but an embedded film."""
-    known = not reading.model.is_demo or is_demo_film(reading.image)
+    return _noticed(reading, _known(reading.model, reading.image))
+
+
+def _known(model: Model, image: Image) -> bool:
+    """Whether the model may know such films."""
+    return not model.is_demo or is_demo_film(image)
+
+
+def _noticed(reading: Reading, known: bool) -> Answer:
     notices = [] if known else [DEMO_NOTICE]
     said = reading.answer
     if not reading.prompt.image_first:

@@ -47,7 +47,7 @@ def _weighted(reading: Reading, aim: Aim) -> list[torch.Tensor]:
     largest = []
 
     def combine(weight: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
-        largest.append(torch.linalg.vector_norm(slope, torch.inf))
+        largest.append(torch.stack(slope.aminmax()).abs().max())  # in one pass, and not a number where one is not
         return slope.mul_(weight).relu_().mean(0)
 
     layers = way_to(reading, aim, attention=True).over_attention(aim, combine)

@@ -84,7 +84,8 @@ def render(model: Model, question: str, *, image_first: bool = True) -> Prompt:
         raise InputError(
             f"The question is too long: {len(ids)} tokens with the image, the model reads {limit}. Shorten it."
         )
-    image = tuple(p for p, i in enumerate(ids) if i == model.image_token_id)
+    token = model.image_token_id
+    image = tuple(p for p, i in enumerate(ids) if i == token)
     rows, cols = model.grid
     if len(image) != rows * cols:
         raise InputError(
