@@ -65,8 +65,37 @@ def test_the_picture_is_read_once_and_each_question_only_in_its_own_words() -> N
     picture = first.prompt.image_positions[-1] + 1
     answers = [n for n in lengths if n > 1]
     assert answers[0] == picture  # once
-    assert answers[1:] == [len(tiny_prompt(first.model, words=w).ids) - picture for w in QUESTIONS]
+    assert max(answers[1:]) < picture
     assert lengths[-1] == 0  # the map of the first row took no forward pass of its own
+
+
+@pytest.mark.parametrize("limit", [1, 3, 5])
+@pytest.mark.parametrize("stop", [False, True])
+def test_an_answer_read_along_is_the_answer_of_a_separate_run(stop: bool, limit: int) -> None:
+    first = replace(read_tiny(tiny_model()), max_new_tokens=limit)
+    vars(first)["image_tokens"] = read_tiny(first.model).image_tokens
+    said = asking(first, QUESTIONS[0]).generated.ids
+    vars(first.model)["stop_ids"] = frozenset({said[-1]} if stop else ())  # so that answers end, or are cut off
+    beginning = Beginning(first)
+    for words in (QUESTIONS[0], QUESTIONS[0], QUESTIONS[1], QUESTIONS[0]):  # a draft that holds, and two that do not
+        shared, alone = asking(first, words), asking(first, words)
+        beginning.answer(shared)
+        assert (shared.generated.ids, shared.generated.stopped) == (alone.generated.ids, alone.generated.stopped)
+        torch.testing.assert_close(shared.generated.logprobs, alone.generated.logprobs, atol=1e-5, rtol=0)
+        torch.testing.assert_close(shared.generated.first_logits, alone.generated.first_logits, atol=1e-5, rtol=0)
+
+
+def test_the_same_answer_again_takes_one_pass() -> None:
+    first = read_tiny(tiny_model())
+    beginning = Beginning(first)
+    beginning.answer(asking(first, QUESTIONS[0]))
+    passes: list[int] = []
+    handle = first.model.text.register_forward_pre_hook(lambda *_: passes.append(1))
+    try:
+        beginning.answer(asking(first, QUESTIONS[0]))
+    finally:
+        handle.remove()
+    assert len(passes) == 1
 
 
 def test_other_pictures_models_and_rows_before_the_end_of_the_picture_are_not_led_to() -> None:

@@ -17,7 +17,7 @@ import torch
 
 from medgemma_visualizer.heatmaps.targets import Aim
 from medgemma_visualizer.models.adapter import Model
-from medgemma_visualizer.models.forward import ensure_finite, go_on, logits_at
+from medgemma_visualizer.models.forward import Generated, confirmed, ensure_finite, go_on, logits_at
 from medgemma_visualizer.models.prefix import prefix_of
 from medgemma_visualizer.models.reading import Reading
 from medgemma_visualizer.models.trace import attention_matrices
@@ -122,6 +122,7 @@ class Beginning:
         with torch.enable_grad(), _attention_kept(reading.model, attention) as self.weights:  # each (H, P, P)
             self.prefix = prefix_of(reading.model, reading.prompt, self.leaf)
         self._last: Onward | None = None
+        self._draft: tuple[int, ...] | None = None
 
     def leads_to(self, reading: Reading, aim: Aim) -> bool:
         """Whether a reading of the same picture by the same model goes on from here to all rows of the target."""
@@ -129,16 +130,33 @@ class Beginning:
         return same and self.prefix.begins(reading.prompt) and min(aim.rows) >= len(self.prefix.ids)
 
     def way(self, reading: Reading, forced: Sequence[int], rows: Sequence[int]) -> Onward:
-        """The rest of the way to some rows; asked for twice in a row, it is read once."""
-        last, wanted = self._last, (tuple(forced), tuple(rows))
-        if last is None or last.reading is not reading or (last.forced, last.rows) != wanted:
-            last = self._last = Onward(self, reading, *wanted)
-        return last
+        """The rest of the way to some rows; the last one is kept, and read once."""
+        self._last = Onward(self, reading, forced, rows)
+        return self._last
+
+    def way_for(self, reading: Reading, aim: Aim) -> Onward:
+        """The last way, where it leads to this target; else a new one."""
+        known = self._last
+        return known if known is not None and known.leads_to(reading, aim) else self.way(reading, aim.forced, aim.rows)
 
     def answer(self, reading: Reading) -> None:
-        """Lets a reading's answer come from the pass that will be differentiated, instead of one of its own."""
+        """Lets a reading's answer come from the pass that will be differentiated, instead of passes of its own.
+
+        The first answer that was given is read along: where it is this question's, too, no further pass is needed. What
+        follows a row does not change it. It is always the first one, so that no order changes a last digit.
+        """
+        model, first = reading.model, len(reading.prompt.ids) - 1
+        if self._draft is None:
+            self._draft = self._alone(reading).ids
+        rows = range(first, first + len(self._draft) + 1)
+        logits = self.way(reading, self._draft, rows).logits
+        found = confirmed(model, logits, self._draft, reading.max_new_tokens)
+        vars(reading)["generated"] = self._alone(reading) if found is None else found
+
+    def _alone(self, reading: Reading) -> Generated:
+        """The answer, token by token."""
         states, cache = self.way(reading, (), (len(reading.prompt.ids) - 1,)).read
-        vars(reading)["generated"] = go_on(reading.model, states, cache, reading.max_new_tokens)
+        return go_on(reading.model, states, cache, reading.max_new_tokens)
 
 
 class Onward(Way):
@@ -170,6 +188,11 @@ class Onward(Way):
         with torch.enable_grad():
             logits = self.reading.model.head(self.read[0][:, [row - first for row in self.rows]]).float()
         return ensure_finite(logits, "the logits"), self._rest
+
+    @property
+    def logits(self) -> torch.Tensor:
+        """Float32 (rows, V), without the graph."""
+        return self._ends[0][0].detach()
 
     def over_attention(self, aim: Aim, combine: Combine) -> list[torch.Tensor]:
         """As of a `Way`, put together from the two passes.
@@ -228,5 +251,5 @@ def way_to(reading: Reading, aim: Aim, *, attention: bool = False) -> Way:
         return shared
     begun = _beginning.get()
     if begun is not None and begun.attention >= attention and begun.leads_to(reading, aim):
-        return begun.way(reading, aim.forced, aim.rows)
+        return begun.way_for(reading, aim)
     return Way(reading, aim.forced, aim.rows, attention=attention)

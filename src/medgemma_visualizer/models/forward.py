@@ -138,6 +138,27 @@ def go_on(model: Model, states: torch.Tensor, cache: DynamicCache, max_new_token
     return Generated(tuple(out), tuple(logprobs), False, first)
 
 
+@torch.no_grad()
+def confirmed(model: Model, logits: torch.Tensor, draft: Sequence[int], max_new_tokens: int) -> Generated | None:
+    """The greedy answer, where it goes as a draft that was read after the prompt; None where it goes another way.
+
+    Args:
+        logits: float32 (len(draft) + 1, V) at the rows that predict the draft's tokens and what follows them.
+        draft: Ids that an answer to a similar prompt had.
+        max_new_tokens: As of `generate`.
+    """
+    logprobs: list[float] = []
+    for n, guess in enumerate((*draft, None)):
+        best = int(logits[n].argmax())
+        stops = best in model.stop_ids
+        if stops or n == max_new_tokens:
+            return Generated(tuple(draft[:n]), tuple(logprobs), stops and n < max_new_tokens, logits[0].clone())
+        if best != guess:
+            return None
+        logprobs.append(float(logits[n].log_softmax(-1)[best]))
+    return None
+
+
 def _next_logits(model: Model, token: int, cache: Any) -> torch.Tensor:
     """Logits (V,) after one more token."""
     ids = torch.tensor([[token]], device=model.device)
