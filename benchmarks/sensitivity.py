@@ -1,0 +1,56 @@
+"""Which rewordings flip answers over a set of cases, and do maps move? `python benchmarks/sensitivity.py`.
+
+The question of every case in other words (rules of `checks/prompts.py`, or a file's), opposites included: flips by
+strategy, consistency, correlation with the maps' divergence, galleries. `--into PAGE` writes the generated part of a
+page between its marks; `make sensitivity` does so with docs/prompt_sensitivity.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from medgemma_visualizer.checks.prompts import read_variations
+from medgemma_visualizer.checks.sensitivity import sensitivity
+from medgemma_visualizer.checks.wordings import from_file
+from medgemma_visualizer.data.findings import FINDINGS
+from medgemma_visualizer.data.sources import load_cases
+from medgemma_visualizer.models.loading import load_model
+from medgemma_visualizer.progress import listening
+from medgemma_visualizer.records import write_whole
+from medgemma_visualizer.reports.sensitivity import markdown, rewritten
+from medgemma_visualizer.settings import RECOMMENDED_METHOD
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="?", default="demo", help="'demo', a folder of cases, or a question file")
+    parser.add_argument("--model", default="demo", help="'demo', a hub id, or a folder")
+    parser.add_argument("--method", default=RECOMMENDED_METHOD, help="of the maps")
+    parser.add_argument("--number", type=int, default=14, help="wordings of each question, all strategies in turn")
+    parser.add_argument("--prompts", type=Path, help="a table with baseline_question, question_variant and strategy")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--into", type=Path, help="a page whose generated part is written anew")
+    return parser.parse_args()
+
+
+def main() -> None:
+    told = parsed()
+    page = None if told.into is None else told.into.read_text("utf-8")
+    # Marks such as arrows are no findings, and the rules know no other words for them.
+    cases = [case for case in load_cases(told.cases) if told.cases != "demo" or case.finding in FINDINGS]
+    wordings = None if told.prompts is None else from_file(read_variations(told.prompts))
+    model = load_model(told.model)
+    with listening(lambda done, total, what: print(f"\r{done} of {total} {what}", end="", file=sys.stderr)):
+        found = sensitivity(model, cases, wordings=wordings, number=told.number, method=told.method, seed=told.seed)
+    print(file=sys.stderr)
+    text = markdown(found, f"Model `{model.name}` (weights {model.revision}).")
+    if told.into is None or page is None:
+        print(text)
+    else:
+        write_whole(told.into, lambda file: file.write(rewritten(page, text).encode("utf-8")))
+
+
+if __name__ == "__main__":
+    main()
