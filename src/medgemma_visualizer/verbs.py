@@ -133,8 +133,8 @@ def analyze(
     """
     start = time.perf_counter()
     reading = _read(model, case, max_new_tokens, image_first)
-    said = noticed(reading, case)
     heatmap = explain_reading(reading, method, target, **options)
+    said = noticed(reading, case, heatmap.target.kind)
     scores = score(heatmap, case) if heatmap.available else Scores()
     return _analysis(case, said, heatmap, scores, reading, time.perf_counter() - start)
 
@@ -252,7 +252,7 @@ def _judged(asked: Asked, case: Case, body: np.ndarray, known: bool) -> Asked:
     assert asked.reading is not None
     own = case if asked.question == case.question else case.asking(asked.question)
     scores = _scored(asked.heatmap, own, body) if asked.heatmap.available else Scores()
-    return replace(asked, answer=_noticed(asked.reading, known), scores=scores)
+    return replace(asked, answer=_noticed(asked.reading, known, asked.heatmap.target.kind), scores=scores)
 
 
 def analysis_of(comparison: Comparison, case: Case) -> Analysis:
@@ -361,9 +361,13 @@ def about(model: Model) -> dict[str, Any]:
     }
 
 
-def noticed(reading: Reading, case: Case) -> Answer:
-    """The answer, with a notice where the embedded model was shown anything but an embedded film."""
-    return _noticed(reading, _known(reading.model, reading.image))
+def noticed(reading: Reading, case: Case, explained: str = "") -> Answer:
+    """The answer with what must be known to read it, such as that the embedded model was shown a foreign film.
+
+    Args:
+        explained: Kind of the target that a map explains; yes against no is warned of where the model says neither.
+    """
+    return _noticed(reading, _known(reading.model, reading.image), explained)
 
 
 def _known(model: Model, image: Image) -> bool:
@@ -371,13 +375,15 @@ def _known(model: Model, image: Image) -> bool:
     return not model.is_demo or is_demo_film(image)
 
 
-def _noticed(reading: Reading, known: bool) -> Answer:
+def _noticed(reading: Reading, known: bool, explained: str = "") -> Answer:
     notices = [] if known else [DEMO_NOTICE]
     said = reading.answer
     if not reading.prompt.image_first:
         notices.append("The question precedes the image, so nothing in the question can depend on the image.")
-    if said.label in ("yes", "no") and said.p_yes_no_mass is not None and said.p_yes_no_mass < 0.5:
-        notices.append(f"Yes and no together hold only {said.p_yes_no_mass:.0%} of the probability; p_yes says little.")
+    weighed = said.label in ("yes", "no") or explained in ("contrast", "p_yes")
+    if weighed and said.p_yes_no_mass is not None and said.p_yes_no_mass < 0.5:
+        held = f"Yes and no together hold only {said.p_yes_no_mass:.1%} of the probability"
+        notices.append(f"{held}; p_yes, and a map of yes against no, say little.")
     if not said.stopped:
         notices.append(f"The answer was cut off after {len(said.tokens)} tokens.")
     return replace(said, notice=" ".join(notices))

@@ -190,6 +190,16 @@ def test_an_embedded_film_brings_no_notice_whatever_its_path_and_format(call: Ca
         assert DEMO_NOTICE not in done.out
 
 
+@pytest.mark.parametrize(("target", "warned"), [("contrast", True), ("p_yes", True), ("answer", False), (None, False)])
+def test_a_map_of_yes_against_no_is_warned_of_where_the_model_says_neither(
+    demo: Any, cases: Any, target: str | None, warned: bool
+) -> None:
+    case = cases[0].asking("What does this radiograph show?")
+    said = verbs.analyze(demo, case, method="token_gradient", target=target).answer
+    assert said.p_yes_no_mass < 0.01
+    assert ("Yes and no together hold only 0.0% of the probability" in said.notice) == warned
+
+
 def test_results_of_an_earlier_run_are_replaced_whole(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
