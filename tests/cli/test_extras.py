@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,12 @@ def _noting_maps(seen: list[Any], function: Callable[..., Any]) -> Callable[...,
     return lambda heatmaps, *rest, **style: (seen.append(heatmaps), function(heatmaps, *rest, **style))[1]
 
 
-def test_auto_says_which_options_its_method_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _run("--method", "auto", "--option", "layer=projector", "--words", "--out", str(tmp_path))
+def test_auto_says_which_options_its_method_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explaining = import_module("medgemma_visualizer.heatmaps.explain")
+    monkeypatch.setattr(explaining, "AUTO", ("hires_cam", "cross_attention"))  # HiResCAM vanishes in the last layer
+    _run("--method", "auto", "--option", "layer=-1", "--words", "--out", str(tmp_path))
     assert "Left out  layer: no option of cross_attention" in capsys.readouterr().out
     result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
     assert result["heatmap"]["extras"]["left_out"] == ["layer"]
