@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo trust demo-model test test-slow lint format clean pictures benchmark
+.PHONY: help setup demo trust sensitivity demo-model test test-slow lint format clean pictures benchmark
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,12 +33,16 @@ format: $(STAMP)  ## rewrite the files in the project's style
 benchmark: $(STAMP)  ## measure start-up, memory and what maps cost on this CPU
 	$(VENV)/bin/python benchmarks/cpu.py
 	$(VENV)/bin/python benchmarks/methods.py
+	$(VENV)/bin/python benchmarks/compare.py
 
 WORKERS ?= 2
 trust: $(STAMP)  ## measure which methods to trust on the embedded model: lesions, then marks planted by us
 	$(VENV)/bin/medgemma-visualizer trust demo --workers $(WORKERS) --out trust-output
 	$(VENV)/bin/medgemma-visualizer trust demo --workers $(WORKERS) --out trust-output/planted --probe planted \
 		--agree-with trust-output
+
+sensitivity: $(STAMP)  ## ask the embedded cases in other words; writes the table of docs/prompt_sensitivity.md
+	$(VENV)/bin/python benchmarks/sensitivity.py --into docs/prompt_sensitivity.md
 
 VOLUME ?= .ct/ct.npz
 demo-model: $(STAMP)  ## train the embedded model anew into build/ (wants a GPU; VOLUME: see tools/demo/simulate.py)
