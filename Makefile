@@ -47,8 +47,11 @@ sensitivity: $(STAMP)  ## ask the embedded cases in other words; writes the tabl
 VOLUME ?= .ct/ct.npz
 demo-model: $(STAMP)  ## train the embedded model anew into build/ (wants a GPU; VOLUME: see tools/demo/simulate.py)
 	$(VENV)/bin/python tools/demo/train.py --volume $(VOLUME) --out build/first --plain-wording
-	$(VENV)/bin/python tools/demo/train.py --volume $(VOLUME) --resume build/first --out build/demo-model \
+	$(VENV)/bin/python tools/demo/train.py --volume $(VOLUME) --resume build/first --out build/second \
 		--films 3000 --stage1-steps 0 --stage2-steps 900 --joint-steps 0 --rate 8e-4 --seed 1
+	$(VENV)/bin/python tools/demo/train.py --volume $(VOLUME) --resume build/second --out build/demo-model \
+		--films 6000 --stage1-steps 0 --stage2-steps 2100 --joint-steps 2100 --rate 8e-4 --tower-rate 2e-4 \
+		--erased 0.5 --seed 2
 
 clean:  ## remove .venv, caches and outputs
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-output trust-output

@@ -312,68 +312,6 @@ def _more_reports() -> Iterable[str]:
     checks = ("Is there anything abnormal?", "Do you see anything?", "Is anything wrong?", "Any findings?", "Anything?")
     then = ("Describe it.", "Tell me what.", "What is it?", "If so, describe it.", "Then report it.", "What?", "Which?")
     yield from (f"{check} {what}" for check, what in product(checks, then))
-    yield from _reports_in_other_words()
-
-
-def _reports_in_other_words() -> Iterable[str]:
-    """Requests that open in other ways: with a measure, a wish, a noun alone, a diagnosis, an order to look first."""
-    measures = ("In one sentence", "In a few words", "In short", "Briefly", "In plain words", "In detail", "In a word")
-    core = (
-        "what does this show?", "what do you see?", "what is the result?", "describe the film.", "what is wrong?",
-        "tell me the result.", "what would you report?", "what has been found?", "report the film.",
-    )  # fmt: skip
-    yield from (f"{measure}, {end}" for measure, end in product(measures, core))
-    will = (
-        "Will you",
-        "Would you",
-        "Could you",
-        "Can you",
-        "Do you want to",
-        "May I ask you to",
-        "Try to",
-        "Go on and",
-    )
-    act = (
-        "report on", "describe", "talk about", "explain", "comment on", "read", "interpret", "summarise", "caption",
-        "write about", "say something about", "give an opinion on", "help me understand", "go through",
-    )  # fmt: skip
-    yield from (f"{start} {verb} {film}{end}" for start, verb, film, end in product(will, act, _FILM[:8], "?."))
-    yield from (f"{verb[0].upper()}{verb[1:]} {film}." for verb, film in product(act, _FILM))
-    nouns = (
-        "findings", "observations", "impression", "conclusion", "opinion", "comments", "diagnosis", "summary", "result",
-        "description", "report", "interpretation", "remarks", "verdict", "caption", "notes",
-    )  # fmt: skip
-    alone = ("{n}?", "{n}.", "{n}:", "{n}, please.", "your {n}?", "your {n} on this film?", "any {n}?", "the {n}?")
-    yield from (
-        f"{form.replace('{n}', noun)[0].upper()}{form.replace('{n}', noun)[1:]}" for form, noun in product(alone, nouns)
-    )
-    make = ("Make", "Write", "Detail", "Record", "Put down", "Formulate", "Share", "Tell me", "State", "Announce", "Do")
-    yield from (f"{verb} {art}{noun}." for verb, art, noun in product(make, ("a ", "the ", "your ", "some "), nouns))
-    diagnose = (
-        "Diagnose {x}.",
-        "Can you diagnose {x}?",
-        "What does {x} suffer from?",
-        "What ails {x}?",
-        "What has {x} got?",
-    )
-    yield from (
-        form.replace("{x}", x) for form, x in product(diagnose, ("this patient", "the patient", "he", "this case"))
-    )
-    which = ("diagnosis", "disease", "condition", "abnormality", "problem", "illness", "finding", "pathology", "label")
-    would = (
-        "would you make",
-        "would you give",
-        "fits",
-        "is it",
-        "is this",
-        "do you suggest",
-        "applies",
-        "explains this",
-    )
-    yield from (f"{ask} {noun} {end}?" for ask, noun, end in product(("Which", "What"), which, would))
-    look = ("Look at", "Study", "Inspect", "Examine", "Take a look at", "Consider", "Go over", "View")
-    then = ("describe it", "report", "tell me the result", "say what you find", "list the findings", "explain it")
-    yield from (f"{one} {film} and {end}." for one, film, end in product(look, _FILM[:8], then))
 
 
 def _things(thing: str, article: str) -> Iterable[str]:
