@@ -50,8 +50,8 @@ demo-model: $(STAMP)  ## train the embedded model anew into build/ (wants a GPU;
 	$(VENV)/bin/python tools/demo/train.py --volume $(VOLUME) --resume build/first --out build/second \
 		--films 3000 --stage1-steps 0 --stage2-steps 900 --joint-steps 0 --rate 8e-4 --seed 1
 	$(VENV)/bin/python tools/demo/train.py --volume $(VOLUME) --resume build/second --out build/demo-model \
-		--films 6000 --stage1-steps 0 --stage2-steps 2100 --joint-steps 2100 --rate 8e-4 --tower-rate 2e-4 \
-		--erased 0.5 --seed 2
+		--films 6000 --stage1-steps 0 --stage2-steps 2100 --joint-steps 2100 --rate 6e-4 --tower-rate 1e-4 \
+		--erased 0.5 --seed 3
 
 clean:  ## remove .venv, caches and outputs
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-output trust-output

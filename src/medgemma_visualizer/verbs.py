@@ -119,7 +119,7 @@ def analyze(
     model: Model,
     case: Case,
     *,
-    method: str = RECOMMENDED_METHOD,
+    method: str | None = None,
     target: str | ScoreFunction | None = None,
     max_new_tokens: int = MODEL_CONFIG["max_new_tokens"],
     image_first: bool = True,
@@ -127,16 +127,32 @@ def analyze(
 ) -> Analysis:
     """Answer, map and scores of one case; the picture is encoded once.
 
+    Args:
+        method: A name of `METHODS`, or "auto"; `recommended_method(model)` where None.
+
     Raises:
         InputError: Unusable image, question, target or method.
         UnavailableError: The method that was named cannot explain this target.
     """
     start = time.perf_counter()
     reading = _read(model, case, max_new_tokens, image_first)
-    heatmap = explain_reading(reading, method, target, **options)
+    heatmap = explain_reading(reading, method or recommended_method(model), target, **options)
     said = noticed(reading, case, heatmap.target.kind)
     scores = score(heatmap, case) if heatmap.available else Scores()
     return _analysis(case, said, heatmap, scores, reading, time.perf_counter() - start)
+
+
+def recommended_method(model: Model) -> str:
+    """The method to ask where nobody chose one: the best of the league table of this very model.
+
+    A model without a league of its own gets the best of the embedded model's (`settings.RECOMMENDED_METHOD`): a guess
+    that its map says aloud, since it is then trusted "with care" at most.
+
+    Raises:
+        InputError: The league table that is there cannot be read.
+    """
+    league = runs.league_of(model)
+    return (league and league.best) or RECOMMENDED_METHOD
 
 
 def _analysis(case: Case, said: Answer, heatmap: Heatmap, scores: Scores, reading: Reading, seconds: float) -> Analysis:
@@ -149,7 +165,7 @@ def check(
     model: Model,
     case: Case,
     *,
-    method: str = RECOMMENDED_METHOD,
+    method: str | None = None,
     target: str | ScoreFunction | None = None,
     options: Mapping[str, Any] | None = None,
     **how: Any,
@@ -198,7 +214,7 @@ def compare(
     case: Case,
     prompts: Sequence[str | Variation] | None = None,
     *,
-    method: str = RECOMMENDED_METHOD,
+    method: str | None = None,
     target: str | ScoreFunction | None = None,
     others: Sequence[Case] | None = None,
     other_question: str | None = None,
@@ -230,7 +246,7 @@ def compare(
     comparison = compare_prompts(
         _read(model, asked, max_new_tokens, image_first),
         prompts,
-        method=method,
+        method=method or recommended_method(model),
         target=target,
         other_pictures=[picture(other) for other in given],
         other_finding=other_question or other_finding(asked.question),

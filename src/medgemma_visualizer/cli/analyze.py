@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medgemma_visualizer.cli import options as o
-from medgemma_visualizer.settings import INPUT_LIMITS, MODEL_CONFIG, RECOMMENDED_METHOD, VIZ_CONFIG
+from medgemma_visualizer.settings import INPUT_LIMITS, MODEL_CONFIG, VIZ_CONFIG
 
 if TYPE_CHECKING:
     from medgemma_visualizer.cli.output import Part
@@ -19,7 +19,7 @@ def analyze(
     image: o.Image = None,
     question: o.Question = None,
     target: o.Target = None,
-    method: o.MethodName = RECOMMENDED_METHOD,
+    method: o.MethodName = None,
     model: o.ModelName = "demo",
     out: o.Out = Path("output"),
     case: o.CaseName = None,
@@ -104,7 +104,7 @@ def _extras(
     if tokens:
         with output.progress("Explaining every token", quiet=quiet):
             heatmap = analysis.heatmap
-            used = heatmap.method if heatmap.available else RECOMMENDED_METHOD
+            used = heatmap.method if heatmap.available else verbs.recommended_method(analysis.reading.model)
             own = options_of(heatmap, options) if heatmap.available else {}
             extras["tokens.html"] = verbs.draw_tokens(analysis, used, **own)
     return extras

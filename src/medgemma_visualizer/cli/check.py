@@ -13,7 +13,6 @@ from medgemma_visualizer.settings import (
     DEFAULT_IMPUTERS,
     INPUT_LIMITS,
     MODEL_CONFIG,
-    RECOMMENDED_METHOD,
     VIZ_CONFIG,
 )
 
@@ -22,7 +21,7 @@ def check(
     image: o.Image = None,
     question: o.Question = None,
     target: o.Target = None,
-    method: o.MethodName = RECOMMENDED_METHOD,
+    method: o.MethodName = None,
     model: o.ModelName = "demo",
     out: o.Out = Path("output"),
     case: o.CaseName = None,

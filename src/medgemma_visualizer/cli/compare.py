@@ -10,7 +10,7 @@ import typer
 
 from medgemma_visualizer.cli import options as o
 from medgemma_visualizer.errors import InputError
-from medgemma_visualizer.settings import INPUT_LIMITS, MODEL_CONFIG, RECOMMENDED_METHOD, VIZ_CONFIG
+from medgemma_visualizer.settings import INPUT_LIMITS, MODEL_CONFIG, VIZ_CONFIG
 
 if TYPE_CHECKING:
     from medgemma_visualizer.checks.prompts import Variation
@@ -44,7 +44,7 @@ def compare(
         ),
     ] = None,
     target: o.Target = None,
-    method: o.MethodName = RECOMMENDED_METHOD,
+    method: o.MethodName = None,
     model: o.ModelName = "demo",
     out: o.Out = Path("output"),
     case: o.CaseName = None,

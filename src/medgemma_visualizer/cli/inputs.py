@@ -25,12 +25,12 @@ def opening_up_to(pixels: int) -> Iterator[None]:
         INPUT_LIMITS["image_pixels"] = before
 
 
-def loaded(name: str, method: str, *, quiet: bool, **how: Any) -> Model:
+def loaded(name: str, method: str | None, *, quiet: bool, **how: Any) -> Model:
     """The model, once it is clear that there is such a method.
 
     Args:
         name: "demo", a hub id, or a folder.
-        method: A name of `METHODS`, or "auto".
+        method: A name of `METHODS`, "auto", or None for the recommended one.
         quiet: Says nothing meanwhile.
         **how: As in `load_model`.
     """
@@ -40,7 +40,7 @@ def loaded(name: str, method: str, *, quiet: bool, **how: Any) -> Model:
         from medgemma_visualizer import verbs
         from medgemma_visualizer.heatmaps import METHODS
 
-        if method != "auto":
+        if method not in (None, "auto"):
             METHODS[method]
         return verbs.load_model(name, **how)
 

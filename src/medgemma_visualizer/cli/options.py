@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from medgemma_visualizer.settings import RECOMMENDED_METHOD
+
 Image = Annotated[
     Path | None, typer.Argument(help="A radiograph (PNG, JPEG, TIFF, BMP or WebP). None: an embedded one.")
 ]
@@ -19,7 +21,12 @@ Target = Annotated[
     ),
 ]
 MethodName = Annotated[
-    str, typer.Option("--method", help="How to ask; see `methods`. 'auto' takes the specification's first that works.")
+    str | None,
+    typer.Option(
+        "--method",
+        help="How to ask; see `methods`. 'auto' takes the specification's first that works. None: the best of this"
+        f" model's league table, or {RECOMMENDED_METHOD!r} where it has none.",
+    ),
 ]
 ModelName = Annotated[str, typer.Option("--model", help="'demo', a hub id, or a folder.")]
 Out = Annotated[Path, typer.Option(help="Where the results go; results of an earlier run are replaced.")]

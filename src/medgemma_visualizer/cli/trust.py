@@ -29,6 +29,9 @@ def trust(
     number: Annotated[
         int | None, typer.Option("--cases", min=1, help="How many cases are drawn by lot, or marks tried. None: all.")
     ] = None,
+    findings: Annotated[
+        str | None, typer.Option(help="Only cases that show one of these, names with commas. None: all cases.")
+    ] = None,
     probe: Annotated[
         str, typer.Option(help="regions: known regions of the cases. planted: marks that we put in; needs none.")
     ] = "regions",
@@ -72,13 +75,14 @@ def trust(
         load = functools.partial(verbs.load_model, model, device=device, dtype=dtype, min_free_gb=min_memory)
         loaded = load()
     told = {"--model": loaded.name, "--methods": methods, "--cases": number, "--probe": probe, "--imputers": imputers}
-    told |= {"--space": space, "--steps": steps, "--seed": seed, "--sanity-cases": sanity_cases}
+    told |= {"--findings": findings, "--space": space, "--steps": steps, "--seed": seed, "--sanity-cases": sanity_cases}
     with output.progress("Measuring", quiet=as_json):
         built = runs.trust(
             loaded,
             found,
             methods=asked,
             number=number,
+            findings=_names(findings),
             probe=probe,  # type: ignore[arg-type]  # checked there
             imputers=_names(imputers) or (),
             space=space,

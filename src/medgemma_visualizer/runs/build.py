@@ -58,6 +58,7 @@ def trust(
     *,
     methods: Sequence[str] | None = None,
     number: int | None = None,
+    findings: Sequence[str] | None = None,
     probe: Probe = "regions",
     imputers: Sequence[str] = DEFAULT_IMPUTERS,
     space: str = "pixels",
@@ -79,6 +80,7 @@ def trust(
             films are used.
         methods: Names of `METHODS`; all where None. The specification's default is always among them.
         number: How many cases are drawn by lot, all where None; for "planted" how many marks are tried.
+        findings: Only cases that show one of these and whose region of it is known; all cases where None.
         probe: "regions" of the cases, or "planted" marks, which need no annotation.
         imputers: Under which SRG is asked; two must agree on a winner.
         space: "pixels" or "tokens".
@@ -99,8 +101,11 @@ def trust(
     """
     plan, sanity = plan_for(methods, imputers, space, steps, seed), SanityPlan(sanity_cases, sanity_seeds)
     step_counts(int(np.prod(model.grid)), steps)
-    chosen, dropped, notes = _chosen(model, cases, probe, number, seed)
+    known = cases if findings is None else _showing(cases, findings)
+    chosen, dropped, notes = _chosen(model, known, probe, number, seed)
     name = source or (cases.source if isinstance(cases, QuestionSet) else "")
+    if findings is not None:
+        notes = (f"only cases that show {' or '.join(findings)}: {len(known)} of {len(cases)}", *notes)
     about: dict[str, Any] = {"probe": probe, "source": name, "notes": notes, "command": command}
     found = build(model, chosen, plan, sanity=sanity, workers=workers, load=load, **about)
     league = replace(found.league, left_out=dropped | dict(found.league.left_out))
@@ -109,6 +114,19 @@ def trust(
         common = [name for name in league.metrics if name in other]
         league = replace(league, agreement=agreement(found.rows, agree_with, common, seed))
     return replace(found, league=league)
+
+
+def _showing(cases: Sequence[Case], findings: Sequence[str]) -> tuple[Case, ...]:
+    """Cases that ask about one of the findings and whose region of it is known.
+
+    Raises:
+        InputError: A finding of which no case has a region.
+    """
+    there = {case.finding for case in cases if case.finding is not None and case.finding in case.regions}
+    for name in findings:
+        if name not in there:
+            raise unknown_name("finding with a known region", name, there)
+    return tuple(case for case in cases if case.finding in findings and case.finding in case.regions)
 
 
 def _chosen(
