@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medgemma_visualizer import runs
+from medgemma_visualizer.checks import robustness
 from medgemma_visualizer.checks.compare import Asked, Comparison, compare_prompts
 from medgemma_visualizer.checks.context import other_films, other_finding, text_of
+from medgemma_visualizer.checks.perturbations import PERTURBATIONS
 from medgemma_visualizer.checks.prompts import Variation, generate_prompt_variations
 from medgemma_visualizer.checks.trust import Trust, judge
 from medgemma_visualizer.checks.whole import Check, check_map
@@ -21,6 +23,7 @@ from medgemma_visualizer.data.sources import is_demo_film, load_cases
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.figures import Tile, contact_sheet, overlay, overlay_array, scores_figure
 from medgemma_visualizer.figures import comparison as comparison_figure
+from medgemma_visualizer.figures.perturbations import perturbations_figure
 from medgemma_visualizer.grid import coverage
 from medgemma_visualizer.heatmaps import METHODS, explain, explain_reading, token_maps
 from medgemma_visualizer.heatmaps.targets import ScoreFunction
@@ -286,6 +289,41 @@ def draw_comparison(comparison: Comparison, case: Case, **style: Any) -> Image:
     labels = [f"{one.label}: {one.answer.text}" for one in comparison.prompts]
     body = body_mask(grayscale(image))
     return comparison_figure(grids, labels, comparison.js, image=image, body_mask=body, **style)
+
+
+def disturb(
+    analysis: Analysis,
+    perturbations: Sequence[str] | None = None,
+    target: str | ScoreFunction | None = None,
+    **how: Any,
+) -> robustness.Robustness:
+    """Asks an analysis's question of disturbed copies of its film: do noise or a slight move change answer or map?
+
+    Args:
+        perturbations: Names of `checks.perturbations.PERTURBATIONS`; all where None.
+        target: That of the analysis.
+        **how: As in `checks.robustness.disturb` (strengths, seeds, avoid, seed), and the method's own options.
+
+    Raises:
+        InputError: An unknown name, strength or option; or a map by "auto", whose method may change from film to film.
+    """
+    method = analysis.heatmap.requested
+    if method == "auto":
+        raise InputError("With 'auto' two films could get maps of different methods. Name one; see `methods`.")
+    how = {"avoid": analysis.case.region} | how
+    return robustness.disturb(analysis.reading, perturbations=perturbations, method=method, target=target, **how)
+
+
+def draw_perturbations(found: robustness.Robustness, question: str = "") -> Image:
+    """Drift of answer and map against the strength of what disturbed the film.
+
+    Raises:
+        InputError: No disturbed film was asked, so that there is nothing to draw.
+    """
+    told = f"{question} {found.answer.text} — map by {found.heatmap.requested}, target {found.heatmap.target.text}"
+    labels = {name: PERTURBATIONS[name].label for name in found.levels}
+    units = {name: PERTURBATIONS[name].unit for name in found.levels}
+    return perturbations_figure(found.levels, labels, units, title=told)
 
 
 def trust(model: Model, cases: Sequence[Case] | None = None, **how: Any) -> League:

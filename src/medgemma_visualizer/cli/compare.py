@@ -14,7 +14,9 @@ from medgemma_visualizer.settings import INPUT_LIMITS, MODEL_CONFIG, VIZ_CONFIG
 
 if TYPE_CHECKING:
     from medgemma_visualizer.checks.prompts import Variation
+    from medgemma_visualizer.cli.output import Further
     from medgemma_visualizer.records import Case
+    from medgemma_visualizer.verbs import Analysis
 
 #: Prompts that one page shows.
 MOST = 100
@@ -43,6 +45,15 @@ def compare(
             " asks for the absence; repeat it."
         ),
     ] = None,
+    perturb: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[,NAME…]|all",
+            help="Also disturb the film and ask the first prompt again: gaussian_noise, contrast, brightness, gamma,"
+            " blur, jpeg, window_centre, window_width, marker, pixels, rotation, shift_x, shift_y, crop. Without any"
+            " prompt the film is only disturbed.",
+        ),
+    ] = None,
     target: o.Target = None,
     method: o.MethodName = None,
     model: o.ModelName = "demo",
@@ -55,7 +66,7 @@ def compare(
     other_question: Annotated[
         str | None, typer.Option(help="A question about another finding, for context. None: made where possible.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of rewordings and ties.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of rewordings, noise and ties.")] = 0,
     layers: o.Layers = None,
     heads: o.Heads = None,
     option: o.MethodOption = None,
@@ -70,7 +81,8 @@ def compare(
 ) -> None:
     """Ask one radiograph in several wordings: does the answer change, does the map?
 
-    Without prompts: the technical and the simple form of the question. Writes result.json and comparison.png.
+    Without prompts: the technical and the simple form of the question. Writes result.json and comparison.png. With
+    --perturb the film is asked with noise, moved or otherwise disturbed, too: perturbations.png.
     """
     from medgemma_visualizer.cli import inputs, output
     from medgemma_visualizer.data.photo import open_image
@@ -82,34 +94,72 @@ def compare(
         raise InputError(
             f"--strategy {strategy[0]} says how --variations are made. Add --variations 6, or leave it out."
         )
+    names = None if perturb is None else _perturbations(perturb, method)
     with inputs.opening_up_to(max_pixels):
         told: dict[str, Any] = {"own": prompt or (), "file": prompts, "count": variations, "seed": seed}
-        asked, wordings = _asked(image, question, target, case, told | ({"strategies": strategy} if strategy else {}))
+        told |= {"strategies": strategy} if strategy else {}
+        asked, wordings = _asked(image, question, target, case, told, needed=names is None)
+        only = names is not None and wordings is None  # no prompts to compare: the film is only disturbed
+        if only and (other or other_question):
+            raise InputError("--other and --other-question stand beside a comparison of prompts. Add --prompt.")
         others = None if not other else [asked.showing(open_image(path)) for path in other]
         loaded = inputs.loaded(model, method, quiet=as_json, device=device, dtype=dtype, min_free_gb=min_memory)
         from medgemma_visualizer import verbs
-        from medgemma_visualizer.cli import compared
+        from medgemma_visualizer.cli import compared, disturbed
 
-        how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "image_first": not text_first, "seed": seed, **own}
+        how: dict[str, Any] = {"method": method, "target": target, "max_new_tokens": max_new_tokens}
+        how |= {"image_first": not text_first, **own}
+        beside: dict[str, Any] = {"others": others, "other_question": other_question, "seed": seed}
         with output.progress("Asking the model", quiet=as_json):
-            found = verbs.compare(
-                loaded,
-                asked,
-                wordings,
-                method=method,
-                target=target,
-                others=others,
-                other_question=other_question,
-                **how,
-            )
-        written = compared.write(found, asked, folder, colormap=colormap)
-    compared.show(found, asked, written, as_json=as_json)
+            found = None if only else verbs.compare(loaded, asked, wordings, **beside, **how)
+            analysis = verbs.analyze(loaded, asked, **how) if found is None else verbs.analysis_of(found, asked)
+            further = _further(analysis, asked, names, target, seed, own)
+        if found is None:
+            written = disturbed.write(analysis, folder, further)
+        else:
+            written = compared.write(found, asked, folder, further, colormap=colormap)
+    if found is None:
+        disturbed.show(analysis, written, further, as_json=as_json)
+    else:
+        compared.show(found, asked, written, further, as_json=as_json)
+
+
+def _perturbations(text: str, method: str | None) -> list[str]:
+    """Names of `PERTURBATIONS`, refused before a model is loaded where one is unknown."""
+    from medgemma_visualizer.checks.perturbations import PERTURBATIONS
+
+    if method == "auto":
+        raise InputError("With 'auto' two films could get maps of different methods. Name one; see `methods`.")
+    names = list(PERTURBATIONS) if text == "all" else [name.strip() for name in text.split(",")]
+    for name in names:
+        PERTURBATIONS[name]
+    return names
+
+
+def _further(
+    analysis: Analysis, case: Case, names: list[str] | None, target: str | None, seed: int, own: dict[str, Any]
+) -> Further:
+    """What the disturbed film adds; nothing where no perturbation was named."""
+    from medgemma_visualizer import verbs
+    from medgemma_visualizer.checks.robustness import SEEDS
+    from medgemma_visualizer.cli import disturbed
+    from medgemma_visualizer.cli.output import Further
+
+    if names is None:
+        return Further()
+    seeds = [seed + n for n in SEEDS]
+    found = verbs.disturb(analysis, names, target, seeds=seeds, avoid=case.region, seed=seed, **own)
+    return disturbed.further(found, analysis.case.question)
 
 
 def _asked(
-    image: Path | None, question: str | None, target: str | None, number: str | None, told: dict[str, Any]
+    image: Path | None, question: str | None, target: str | None, number: str | None, told: dict[str, Any], needed: bool
 ) -> tuple[Case, Sequence[str | Variation] | None]:
-    """The case and its prompts, None for the technical and the simple form; refused here, before a model is loaded."""
+    """The case and its prompts, None where there are none to compare; refused here, before a model is loaded.
+
+    Args:
+        needed: Whether there must be two prompts: then None stands for the technical and the simple form.
+    """
     from medgemma_visualizer.checks.context import prompts_for, text_of
     from medgemma_visualizer.checks.prompts import generate_prompt_variations
     from medgemma_visualizer.cli import inputs
@@ -120,6 +170,8 @@ def _asked(
     else:
         asked = inputs.case_of(image, question, target, number)
         wordings = prompts_for(asked.question, **told)
+    if len(wordings) < 2 and not needed:
+        return asked, None
     if not wordings:
         generate_prompt_variations(asked.question)
         return asked, None

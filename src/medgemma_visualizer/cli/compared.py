@@ -20,7 +20,7 @@ from medgemma_visualizer.checks.compare import CONTEXT, Asked, Comparison
 from medgemma_visualizer.checks.trust import DISTRUST
 from medgemma_visualizer.cli import output
 from medgemma_visualizer.cli.checked import trust_part
-from medgemma_visualizer.cli.output import Part, line, printable, score_as_document
+from medgemma_visualizer.cli.output import NOTHING, Further, Part, line, printable, score_as_document
 from medgemma_visualizer.records import Score
 from medgemma_visualizer.scores.agreement import interpret_js_divergence
 
@@ -36,25 +36,31 @@ MISSING = {
 COLUMNS = {"js_divergence": "JS to 1", "spatial_stability": "Stability", "spearman": "Spearman", "ssim": "SSIM"}
 
 
-def write(comparison: Comparison, case: Case, folder: Path, **style: Any) -> dict[str, Path]:
+def write(
+    comparison: Comparison, case: Case, folder: Path, further: Further = NOTHING, **style: Any
+) -> dict[str, Path]:
     """Writes result.json and comparison.png, replacing the files of an earlier run whole.
 
     Args:
+        further: What else was asked of the first prompt.
         **style: As in `verbs.draw_comparison`.
 
     Raises:
         InputError: The folder cannot be written to.
     """
-    text = json.dumps(document(comparison, case), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(document(comparison, case, further), indent=2, ensure_ascii=False, allow_nan=False)
     trusted = verbs.trust_of(verbs.analysis_of(comparison, case)).word != DISTRUST
     drawn = verbs.draw_comparison(comparison, case, trusted=trusted, **style)
-    return output.write_files(folder, {"result.json": text + "\n"}, {"comparison.png": drawn})
+    pictures = {"comparison.png": drawn} | further.pictures
+    return output.write_files(folder, {"result.json": text + "\n"}, pictures)
 
 
-def show(comparison: Comparison, case: Case, written: Mapping[str, Path], *, as_json: bool) -> None:
+def show(
+    comparison: Comparison, case: Case, written: Mapping[str, Path], further: Further = NOTHING, *, as_json: bool
+) -> None:
     """The result for people, or as one JSON document."""
     if as_json:
-        output.print_json(document(comparison, case))
+        output.print_json(document(comparison, case, further))
         return
     analysis = verbs.analysis_of(comparison, case)
     notices = dict.fromkeys(one.answer.notice for one in comparison.prompts if one.answer.notice)
@@ -67,6 +73,7 @@ def show(comparison: Comparison, case: Case, written: Mapping[str, Path], *, as_
         maps(comparison),
         *_failures(comparison),
         *_summary(comparison),
+        *(row for part in further.parts.values() for row in part.rows),
         *trust_part(verbs.trust_of(analysis)).rows,
         *(line("Written", str(path)) for path in written.values()),
         Text("Research use only, not for clinical use.", style="dim"),
@@ -162,11 +169,11 @@ def _context(name: str, score: Score) -> str:
     return f"no JS for {CONTEXT[name]}: {score.reason}{hint}"
 
 
-def document(comparison: Comparison, case: Case) -> dict[str, Any]:
+def document(comparison: Comparison, case: Case, further: Further = NOTHING) -> dict[str, Any]:
     """The first prompt's result as of `analyze`, and under `comparison` all prompts; plain JSON values, no path."""
     analysis = verbs.analysis_of(comparison, case)
     parts = {"trust": trust_part(verbs.trust_of(analysis)), "comparison": Part(_comparison(comparison), ())}
-    return output.as_document(analysis, parts)
+    return output.as_document(analysis, parts | further.parts)
 
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ RESULTS = (
     "curves.png",
     "sanity.png",
     "comparison.png",
+    "perturbations.png",
     "result.json",
 )
 
@@ -58,6 +59,22 @@ class Part:
 
     document: dict[str, Any]
     rows: tuple[RenderableType, ...]
+
+
+@dataclass(frozen=True)
+class Further:
+    """What further questions add to a result and to its folder.
+
+    Attributes:
+        parts: Key of result.json -> what stands there.
+        pictures: File name of `RESULTS` -> picture.
+    """
+
+    parts: dict[str, Part] = field(default_factory=dict)
+    pictures: dict[str, Image] = field(default_factory=dict)
+
+
+NOTHING = Further()
 
 
 #: Bidirectional marks that turn around what follows them on the line.
