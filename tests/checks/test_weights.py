@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+import time
 import tracemalloc
 from collections import namedtuple
 from typing import Any
@@ -12,7 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from medgemma_visualizer.checks import weights
-from medgemma_visualizer.checks.weights import blocks_of, chosen_blocks, lent, redraw
+from medgemma_visualizer.checks.weights import Loan, blocks_of, chosen_blocks, lent, redraw
 from medgemma_visualizer.errors import InputError, VisualizerError
 from tests.conftest import state_of
 from tests.heatmaps.conftest import tiny_model
@@ -119,6 +121,51 @@ def test_an_interruption_during_the_return_waits_until_everything_is_back(monkey
     with pytest.raises(KeyboardInterrupt):
         use()
     assert state_of(model.hf) == before
+
+
+def all_random(model: Any) -> None:
+    """A loan in which every block is drawn anew."""
+    with lent(model, blocks_of(model)) as loan:
+        for block in blocks_of(model):
+            loan.redraw(block, 0)
+
+
+def test_an_interruption_on_the_first_step_of_the_return_does_not_keep_the_rest_from_coming_back(monkeypatch):
+    model = tiny_model()
+    before, honest, calls = state_of(model.hf), Loan.restore, iter(range(100))
+
+    def interrupted(loan: Loan) -> None:
+        if next(calls) == 0:
+            raise KeyboardInterrupt
+        honest(loan)
+
+    monkeypatch.setattr(Loan, "restore", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        all_random(model)
+    assert state_of(model.hf) == before
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that sends signals")
+def test_weights_come_back_whenever_a_signal_falls_as_of_control_c():
+    model = tiny_model(tied=False)
+    before, start = state_of(model.hf), time.perf_counter()
+    all_random(model)
+    whole, interrupted = time.perf_counter() - start, 0
+    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        for n in range(1, 41):
+            try:
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, whole * n / 40)
+                    all_random(model)
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                interrupted += 1
+            assert state_of(model.hf) == before
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert interrupted > 0
 
 
 def test_weights_larger_than_a_piece_come_back_too(monkeypatch):

@@ -232,8 +232,11 @@ def lent(model: Model, blocks: Sequence[Block]) -> Iterator[Loan]:
     with _exclusively(model), _scratch_file(blocks) as file:
         loan = Loan(file)
         try:
-            yield loan
-        finally:
+            try:
+                yield loan
+            finally:
+                loan.restore()
+        finally:  # an interruption may fall on the first step of the return, before it is waited for
             loan.restore()
 
 
