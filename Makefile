@@ -42,7 +42,8 @@ trust: $(STAMP)  ## measure which methods to trust on the embedded model: lesion
 		--agree-with trust-output
 
 sensitivity: $(STAMP)  ## ask the embedded cases in other words; writes the table of docs/prompt_sensitivity.md
-	$(VENV)/bin/python benchmarks/sensitivity.py --into docs/prompt_sensitivity.md
+	$(VENV)/bin/python benchmarks/sensitivity.py --into docs/prompt_sensitivity.md \
+		--gallery sensitivity-output/galleries.html
 
 VOLUME ?= .ct/ct.npz
 demo-model: $(STAMP)  ## train the embedded model anew into build/ (wants a GPU; VOLUME: see tools/demo/simulate.py)
@@ -54,7 +55,7 @@ demo-model: $(STAMP)  ## train the embedded model anew into build/ (wants a GPU;
 		--erased 0.5 --seed 3
 
 clean:  ## remove .venv, caches and outputs
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-output trust-output
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-output trust-output sensitivity-output
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || { \

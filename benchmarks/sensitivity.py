@@ -2,23 +2,27 @@
 
 The question of every case in other words (rules of `checks/prompts.py`, or a file's), opposites included: flips by
 strategy, consistency, correlation with the maps' divergence, galleries. `--into PAGE` writes the generated part of a
-page between its marks; `make sensitivity` does so with docs/prompt_sensitivity.md.
+page between its marks; `make sensitivity` does so with docs/prompt_sensitivity.md. `--gallery PAGE` writes the wordings
+of the galleries with films and maps as one HTML page.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from medgemma_visualizer.checks.prompts import read_variations
-from medgemma_visualizer.checks.sensitivity import sensitivity
-from medgemma_visualizer.checks.wordings import from_file
+from medgemma_visualizer.checks.sensitivity import Sensitivity, sensitivity
+from medgemma_visualizer.checks.wordings import digest_of, from_file
 from medgemma_visualizer.data.findings import FINDINGS
+from medgemma_visualizer.data.photo import picture
 from medgemma_visualizer.data.sources import load_cases
 from medgemma_visualizer.models.loading import load_model
 from medgemma_visualizer.progress import listening
-from medgemma_visualizer.records import write_whole
+from medgemma_visualizer.records import Case, write_whole
+from medgemma_visualizer.reports.galleries import Films, gallery_page
 from medgemma_visualizer.reports.sensitivity import markdown, rewritten
 from medgemma_visualizer.settings import RECOMMENDED_METHOD
 
@@ -32,7 +36,14 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--prompts", type=Path, help="a table with baseline_question, question_variant and strategy")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--into", type=Path, help="a page whose generated part is written anew")
+    parser.add_argument("--gallery", type=Path, help="an HTML page to write: the galleries with films and maps")
     return parser.parse_args()
+
+
+def films_of(found: Sensitivity, cases: Sequence[Case]) -> Films:
+    """The films of both galleries."""
+    shown = {row.case_id for row in (*found.stable_flips, *found.moved_same)}
+    return {digest_of(image): image for image in (picture(case) for case in cases if case.id in shown)}
 
 
 def main() -> None:
@@ -46,6 +57,10 @@ def main() -> None:
         found = sensitivity(model, cases, wordings=wordings, number=told.number, method=told.method, seed=told.seed)
     print(file=sys.stderr)
     text = markdown(found, f"Model `{model.name}` (weights {model.revision}).")
+    if told.gallery is not None:
+        about = f"Model {model.name} (weights {model.revision}), maps by {found.method}, seed {found.seed}."
+        html = gallery_page(found, films_of(found, cases), about).encode("utf-8")
+        write_whole(told.gallery, lambda file: file.write(html))
     if told.into is None or page is None:
         print(text)
     else:

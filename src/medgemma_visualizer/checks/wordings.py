@@ -69,6 +69,7 @@ class Wording:
             model answered to the question; None without a map.
         js_answered: The same with each map for its own answer.
         reason: Why there is no divergence.
+        maps: The two maps behind `js`, (rows, cols) each, the question's own first; None without a map.
     """
 
     picture: str
@@ -84,6 +85,7 @@ class Wording:
     js: float | None = None
     js_answered: float | None = None
     reason: str = ""
+    maps: tuple[np.ndarray, np.ndarray] | None = field(default=None, repr=False, compare=False)
 
     @property
     def group(self) -> Group:
@@ -203,6 +205,11 @@ def ask_all(model: Model, cases: Sequence[Case], wordings: Wordings, *, method: 
     )
 
 
+def digest_of(image: Image.Image) -> str:
+    """What tells pictures apart: the first sixteen hex digits of the SHA-256 of size and pixels."""
+    return hashlib.sha256(repr(image.size).encode() + np.asarray(image).tobytes()).hexdigest()[:16]
+
+
 @dataclass(frozen=True)
 class _Film:
     """A picture and the cases that ask about it, each with its place in the set."""
@@ -230,7 +237,7 @@ def _by_picture(cases: Sequence[Case], left_out: Counter[str]) -> list[_Film]:
         except VisualizerError as error:
             left_out[str(error)] += 1
             continue
-        digest = hashlib.sha256(repr(image.size).encode() + np.asarray(image).tobytes()).hexdigest()[:16]
+        digest = digest_of(image)
         own = films.setdefault(digest, _Film(digest, image, {})).cases
         if case.question in own:
             left_out["the same picture and question as an earlier case"] += 1
@@ -285,6 +292,7 @@ def _with_maps(row: Wording, own: Reading, base: Heatmap, other: Reading, method
     if not same.available:
         return replace(row, reason="; ".join(same.fallbacks.values()))
     js = js_divergence(base.map, same.map)
+    row = replace(row, maps=(base.map, same.map))
     if row.said.label == (_OTHER.get(row.base.label) if turned else row.base.label):
         return replace(row, js=js, js_answered=js)
     answered = explain_or_say_why(other, resolve(other), method, {})
