@@ -88,6 +88,27 @@ def test_a_league_over_fewer_cases_does_not_replace_a_larger_one(built, demo):
     assert league_of(demo).n == 201
 
 
+def test_a_league_over_fewer_methods_does_not_replace_one_of_all_even_over_more_cases(built, demo):
+    keep(built.league)
+    assert keep(replace(built.league, n=500, places=built.league.places[:2])) is None
+    assert len(league_of(demo).places) == len(built.league.places)
+
+
+def test_a_quick_look_does_not_take_the_place_of_the_league_that_travels(built, demo, own_home):
+    travelling = own_home / "demo" / "league.json"
+    store.save_league(replace(built.league, n=200), travelling)
+    assert keep(built.league) is None
+    assert league_of(demo).n == 200
+    store.save_league(replace(built.league, n=200, identity="another"), travelling)
+    assert keep(built.league) is not None
+
+
+def test_planted_marks_of_the_users_do_not_take_the_place_of_known_regions_that_travel(built, demo, own_home):
+    store.save_league(built.league, own_home / "demo" / "league.json")
+    assert keep(replace(built.league, probe="planted", n=1)) is not None
+    assert league_of(demo).probe == "regions"
+
+
 def test_a_league_of_a_model_without_revision_is_kept_nowhere(built):
     assert keep(replace(built.league, identity="")) is None
     assert not home().exists()

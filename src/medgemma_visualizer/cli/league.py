@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def as_document(league: League) -> dict[str, Any]:
-    """The table for programs. Values count a missing map at its chance level; `with_map` leaves it out."""
+    """The table for programs. Values count a missing map at its chance level; `with_map` leaves it out.
+
+    Every method has every column; one that applies to no case has the value null.
+    """
     told: dict[str, Any] = {"n": league.n, "seed": league.seed, "patients": league.patients, "best": league.best}
     told |= {name: getattr(league, name) for name in ("model", "identity", "probe", "source", "space", "steps")}
     told |= {"left_out": dict(league.left_out), "notes": list(league.notes), "command": league.command}
@@ -29,7 +32,7 @@ def as_document(league: League) -> dict[str, Any]:
 def _line(league: League, place: Place) -> dict[str, Any]:
     from medgemma_visualizer.runs import SRG
 
-    numbers = {name: _number(place, name) for name in league.metrics if name in place.counted}
+    numbers = {name: _number(place, name) for name in league.metrics}
     srg = {name.removeprefix(SRG): number for name, number in numbers.items() if name.startswith(SRG)}
     interval = place.mean_rank_interval or (None, None)
     sanity = place.sanity
@@ -50,10 +53,11 @@ def _line(league: League, place: Place) -> dict[str, Any]:
 
 
 def _number(place: Place, name: str) -> dict[str, Any]:
-    score, difference = place.scores[name], place.differences.get(name)
-    against = {"difference": _bounds(difference), "p_value": place.p_values.get(name)}
-    told = {"chance": score.chance, "with_map": score.value, "rank": place.ranks.get(name)}
-    return _bounds(place.counted[name]) | told | against
+    score = place.scores.get(name)
+    chance, with_map = (None, None) if score is None else (score.chance, score.value)
+    against = {"difference": _bounds(place.differences.get(name)), "p_value": place.p_values.get(name)}
+    told = {"chance": chance, "with_map": with_map, "rank": place.ranks.get(name)}
+    return _bounds(place.counted.get(name)) | told | against
 
 
 def _bounds(estimate: Estimate | None) -> dict[str, Any]:

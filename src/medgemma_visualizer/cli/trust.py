@@ -74,8 +74,11 @@ def trust(
         found = verbs.load_cases(cases, question, images)
         load = functools.partial(verbs.load_model, model, device=device, dtype=dtype, min_free_gb=min_memory)
         loaded = load()
-    told = {"--model": loaded.name, "--methods": methods, "--cases": number, "--probe": probe, "--imputers": imputers}
-    told |= {"--findings": findings, "--space": space, "--steps": steps, "--seed": seed, "--sanity-cases": sanity_cases}
+    told: dict[str, object] = {"--model": loaded.name, "--methods": methods, "--cases": number}
+    told |= {"--findings": findings, "--probe": probe}
+    told |= {"--imputers": imputers, "--space": space, "--steps": steps, "--seed": seed, "--sanity-cases": sanity_cases}
+    told |= {"--agree-with": agree_with, "--question": question, "--images": images}
+    told |= {"--dtype": str(loaded.dtype).removeprefix("torch.")}  # what "auto" chooses depends on the machine
     with output.progress("Measuring", quiet=as_json):
         built = runs.trust(
             loaded,
@@ -104,7 +107,8 @@ def _names(text: str | None) -> list[str] | None:
 
 def _command(source: str, told: Mapping[str, object]) -> str:
     """What builds the table again; folders by their last name only, as tables travel."""
-    words = [word for name, value in told.items() if value is not None for word in (name, str(value))]
+    given = [(name, value) for name, value in told.items() if value is not None]
+    words = [str(w.resolve().name if isinstance(w, Path) else w) for pair in given for w in pair]
     return shlex.join(["medgemma-visualizer", "trust", source, *words])
 
 

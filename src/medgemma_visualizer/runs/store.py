@@ -52,7 +52,7 @@ def home() -> Path:
 def league_of(model: Model) -> League | None:
     """The league table measured on this very model; None where there is none.
 
-    The user's own comes before the one that travels with the embedded model, known regions before planted marks.
+    Known regions come before planted marks, and the user's own before those that travel with the embedded model.
 
     Raises:
         InputError: A file that is there cannot be read as a league.
@@ -60,7 +60,7 @@ def league_of(model: Model) -> League | None:
     identity = identity_of(model)
     if not identity:
         return None
-    for path in (*(_path(identity, probe) for probe in ("regions", "planted")), demo_folder() / "league.json"):
+    for path in (_path(identity, "regions"), demo_folder() / TABLE, _path(identity, "planted")):
         if path.is_file():
             found = load_league(path)
             if found.identity == identity:
@@ -71,24 +71,26 @@ def league_of(model: Model) -> League | None:
 def keep(league: League) -> Path | None:
     """Keeps a league for `league_of`, unless one over more cases or methods is there; returns the file, else None.
 
+    One that travels with the embedded model is there, too: a quick look at two cases does not take its place.
+
     Raises:
         InputError: The folder cannot be written to.
     """
     if not league.identity:
         return None
     path = _path(league.identity, league.probe)
-    if path.is_file() and _weight(path) > (league.n, len(league.places)):
-        return None
-    return save_league(league, path)
+    larger = any(_is_larger(each, league) for each in (path, demo_folder() / TABLE))
+    return None if larger else save_league(league, path)
 
 
-def _weight(path: Path) -> tuple[int, int]:
-    """Cases and methods of a kept league; none where it cannot be read, so that a new one takes its place."""
+def _is_larger(path: Path, league: League) -> bool:
+    """Whether a league of the same model and probe is there, over more cases or methods; never where it is damaged."""
     try:
         kept = load_league(path)
     except InputError:
-        return 0, 0
-    return kept.n, len(kept.places)
+        return False
+    alike = (kept.identity, kept.probe) == (league.identity, league.probe)
+    return alike and (kept.n > league.n or len(kept.places) > len(league.places))
 
 
 def _path(identity: str, probe: str) -> Path:
