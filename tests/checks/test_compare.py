@@ -39,6 +39,18 @@ def test_every_prompt_gets_the_answer_and_the_map_of_a_separate_run(compared: An
         np.testing.assert_allclose(asked.heatmap.map, expected, atol=1e-5 * expected.max())
 
 
+@pytest.mark.parametrize("method", ["relevance", "gradcam_multi_token", "cross_attention"])
+def test_the_vision_tower_runs_once_for_all_prompts(method: str, demo: Any, cases: Any) -> None:
+    runs: list[int] = []
+    counting = demo.vision_layers[0].register_forward_hook(lambda *_: runs.append(1))
+    try:
+        found = compare_prompts(read(demo, picture(cases[0]), "?"), PROMPTS, method=method, context=False)
+    finally:
+        counting.remove()
+    assert all(asked.heatmap.available for asked in found.prompts)
+    assert len(runs) == 1
+
+
 def test_the_divergence_is_scipys_squared_symmetric_and_zero_for_the_same_prompt(compared: Any) -> None:
     first, other = (compared.prompts[n].heatmap.map.ravel().astype(np.float64) for n in (0, 1))
     assert compared.js[0, 1] == pytest.approx(jensenshannon(first, other) ** 2, abs=1e-12)

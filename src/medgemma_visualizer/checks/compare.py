@@ -151,6 +151,8 @@ def compare_prompts(
 ) -> Comparison:
     """Asks several prompts about one picture: the vision tower runs once, the decoder reads the picture once.
 
+    A method that looks into the vision tower or alters the picture runs the tower again for each of its maps.
+
     Args:
         reading: The picture with any question; only the picture and the answer's options are used.
         prompts: As a person would type them, or as `checks.prompts` makes them; two or more.
