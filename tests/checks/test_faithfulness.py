@@ -17,6 +17,7 @@ from medgemma_visualizer.progress import listening
 from medgemma_visualizer.scores.statistics import bootstrap_interval
 from medgemma_visualizer.scores.verdict import NO_BETTER
 from tests.checks.toys import Toy, linear, planted
+from tests.heatmaps.conftest import read_tiny, tiny_model
 
 CAUSE = [18, 19, 26, 27]
 GRID = (8, 8)
@@ -307,6 +308,20 @@ def test_a_map_is_explained_anew_for_a_disturbed_picture_with_the_answer_kept(as
     assert not np.array_equal(remap(reading.pixel_values + 0.1), remap(reading.pixel_values))
     with pytest.raises(InputError, match="Unknown method"):
         remapping(reading, aim, "nonsense")
+
+
+def test_how_steady_a_map_is_stands_beside_its_faithfulness_where_it_is_explained_anew():
+    reading = read_tiny(tiny_model(image=112, tokens=64))
+    aim = resolve(reading, "contrast")
+    values = METHODS["token_gradient"].compute(reading, aim).values
+    told = {"space": "tokens", "steps": 4, "control_percents": (50,), "subsets": 0}
+    found = faithfulness(reading, aim, values, remap=remapping(reading, aim, "token_gradient", "tokens"), **told)
+    score = found.scores["sensitivity_max"]
+    assert score.value > 0
+    assert score.direction == "lower"
+    assert "never read it alone" in score.reason
+    assert score.verdict == ""
+    assert "sensitivity_max" not in faithfulness(reading, aim, values, **told).scores
 
 
 def test_unknown_imputers_and_spaces_are_refused_by_name(asked):
