@@ -241,3 +241,9 @@ def test_unusable_input_is_refused_with_what_would_do() -> None:
         after(LEVELS, "gaussian_noise", 1, seed=-1)
     with pytest.raises(InputError, match="give a bool mask of the film's size"):
         after(LEVELS, "marker", 8, avoid=np.zeros((3, 2), bool))
+
+
+def test_a_film_without_room_is_no_unusable_input() -> None:
+    for name, strength in (("marker", 8), ("pixels", 5)):
+        with pytest.raises(UnavailableError, match="has no"):
+            perturb(grey(np.zeros((2, 2))), name, strength)

@@ -198,6 +198,14 @@ def test_round_trips_keep_finding_side_and_expected_answer(finding: Finding) -> 
                     keeps_the_grammar(one.text)
 
 
+@pytest.mark.slow
+def test_every_term_side_and_rule_keeps_the_meaning_and_the_grammar() -> None:
+    for finding, term, side in BASES:
+        for one in everything(base_question(term, side)):
+            keeps_the_meaning(one, finding, side)
+            keeps_the_grammar(one.text)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     base=st.integers(0, len(BASES) - 1),

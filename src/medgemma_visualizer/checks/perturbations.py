@@ -19,7 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from medgemma_visualizer.data.marks import Mask, plant
+from medgemma_visualizer.data.marks import SMALLEST_FILM, Mask, plant
 from medgemma_visualizer.errors import InputError, UnavailableError
 from medgemma_visualizer.grid import finite_map
 from medgemma_visualizer.registry import Registry
@@ -344,6 +344,8 @@ def _windowed(film: Film, narrower: float, moved: float) -> Film:
 )
 def marker(film: Film, percent: float, rng: np.random.Generator, avoid: Mask | None) -> Film:
     """A side marker (L or R) at a random place, clear of `avoid`."""
+    if min(film.shape[:2]) < SMALLEST_FILM:
+        raise UnavailableError(f"A film under {SMALLEST_FILM} pixels a side has no room for a marker.")
     kind = str(rng.choice(["L", "R"]))
     planted = [  # each channel with the same draws: where and how a mark is drawn does not depend on the film
         plant(np.ascontiguousarray(channel), kind, copy.deepcopy(rng), size=percent / 100, avoid=avoid)

@@ -81,8 +81,8 @@ def compare(
 ) -> None:
     """Ask one radiograph in several wordings: does the answer change, does the map?
 
-    Without prompts: the technical and the simple form of the question. Writes result.json and comparison.png. With
-    --perturb the film is asked with noise, moved or otherwise disturbed, too: perturbations.png.
+    Without prompts: the technical and the simple form of the question. Writes result.json and comparison.png, and
+    perturbations.png with --perturb, which also asks the film with noise on it, moved or otherwise disturbed.
     """
     from medgemma_visualizer.cli import inputs, output
     from medgemma_visualizer.data.photo import open_image
@@ -130,7 +130,8 @@ def _perturbations(text: str, method: str | None) -> list[str]:
 
     if method == "auto":
         raise InputError("With 'auto' two films could get maps of different methods. Name one; see `methods`.")
-    names = list(PERTURBATIONS) if text == "all" else [name.strip() for name in text.split(",")]
+    given = [name.strip() for name in text.split(",")]
+    names = list(PERTURBATIONS) if "all" in given else given
     for name in names:
         PERTURBATIONS[name]
     return names

@@ -68,8 +68,8 @@ def rows(found: Robustness) -> Iterator[RenderableType]:
     yield line("Disturbed", f"{told}; between and beyond these strengths it may flip too")
     for reason, count in Counter(_reasons(found.trials)).items():
         yield line("No number", f"{count} × {reason}", "yellow")
-    for one in found.left_out:
-        yield line("Left out", f"{one.perturbation} {one.strength:g}, seed {one.seed}: {one.reason}", "yellow")
+    for (name, reason), count in Counter((one.perturbation, one.reason) for one in found.left_out).items():
+        yield line("Left out", f"{count} × {name}: {reason}", "yellow")
 
 
 def table(found: Robustness) -> Table:

@@ -27,6 +27,7 @@ KINDS = ("L", "R", "arrow", "pacemaker")
 LETTER_STYLES = ("sans", "serif", "mono", "plain", "strokes", "boxed", "circled", "inverse")
 ARROW_STYLES = ("filled", "open", "head", "dark")
 DEVICE_STYLES = ("one lead", "two leads", "one lead, mirrored", "two leads, mirrored")
+SMALLEST_FILM = 64  # pixels a side, on which a mark can still be told
 _OVER = 4  # drawn this many times too large
 _TRIES = 60
 _SIZES = {"L": (0.06, 0.115), "R": (0.06, 0.115), "arrow": (0.09, 0.17), "pacemaker": (0.10, 0.14)}
@@ -82,7 +83,7 @@ def styles_of(kind: str) -> tuple[str, ...]:
 def _check(
     image: Grey, kind: str, place: Place | None, size: float | None, style: str | None, avoid: Mask | None
 ) -> None:
-    if image.ndim != 2 or image.dtype != np.uint8 or min(image.shape) < 64:
+    if image.ndim != 2 or image.dtype != np.uint8 or min(image.shape) < SMALLEST_FILM:
         raise InputError(
             f"A mark needs a grey uint8 film of at least 64 x 64 pixels, not {image.dtype} {image.shape}; convert it."
         )
