@@ -107,6 +107,6 @@ def test_every_method_has_every_key_of_the_design_whatever_the_cases_have(region
 
 def test_the_command_that_is_recorded_names_all_that_the_table_rests_on_and_no_path() -> None:
     told = {"--question": "Is there an effusion?", "--images": Path("/secret/films"), "--methods": None, "--seed": 3}
-    assert _command("set.csv", told) == (
+    assert _command("/secret/set.csv", told) == (
         "medgemma-visualizer trust set.csv --question 'Is there an effusion?' --images films --seed 3"
     )

@@ -6,6 +6,7 @@ import functools
 
 import pytest
 
+from medgemma_visualizer.data import LeftOut, QuestionSet
 from medgemma_visualizer.errors import InputError, UnavailableError, VisualizerError
 from medgemma_visualizer.models.loading import load_model
 from medgemma_visualizer.records import Case
@@ -119,6 +120,13 @@ def test_the_agreement_with_another_league_is_part_of_the_table(built, demo, sho
     assert found.agreement.n == len(built.league.places)
     with pytest.raises(InputError, match="methods in common"):
         trust(demo, shown, agree_with=rows_of("relevance", [1.0]))
+
+
+def test_rows_that_made_no_case_are_counted_also_where_findings_are_chosen(built, demo, shown, monkeypatch):
+    monkeypatch.setattr(building, "build", lambda *_, **__: built)
+    found = QuestionSet(tuple(shown), (LeftOut(3, "no such film"),))
+    for findings in (None, [shown[0].finding]):
+        assert trust(demo, found, findings=findings).league.left_out["no such film"] == 1
 
 
 def test_what_cannot_be_done_is_refused_before_any_case(demo, shown):

@@ -10,7 +10,7 @@ import pytest
 
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.models.loading import load_model
-from medgemma_visualizer.runs import keep, league_of, load_league, load_rows, store, write_league
+from medgemma_visualizer.runs import Sanity, keep, league_of, load_league, load_rows, store, write_league
 from medgemma_visualizer.runs.store import as_document, home, identity_of
 from tests.runs.made_up import row
 
@@ -92,6 +92,13 @@ def test_a_league_over_fewer_methods_does_not_replace_one_of_all_even_over_more_
     keep(built.league)
     assert keep(replace(built.league, n=500, places=built.league.places[:2])) is None
     assert len(league_of(demo).places) == len(built.league.places)
+
+
+def test_a_league_without_sanity_does_not_replace_one_with_it(built, demo):
+    sane = replace(built.league, places=tuple(replace(place, sanity=Sanity("pass")) for place in built.league.places))
+    keep(sane)
+    assert keep(built.league) is None
+    assert league_of(demo).best == built.league.places[0].method
 
 
 def test_a_quick_look_does_not_take_the_place_of_the_league_that_travels(built, demo, own_home):

@@ -174,4 +174,4 @@ def _best(league: League) -> str:
 def _why_not_kept(league: League) -> str:
     if not league.identity:
         return "no: the model has no revision by which it could be known again"
-    return "no: a league of this model over more cases or methods is there already"
+    return "no: a league of this model over more cases or methods, or with sanity checked, is there already"

@@ -95,7 +95,7 @@ def trust(
             workers=workers,
             load=load,
             source=found.source,
-            command=_command(found.source, told),
+            command=_command(cases, told),
             agree_with=rows,
         )
     _tell(built, folder, as_json=as_json)
@@ -105,11 +105,11 @@ def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _command(source: str, told: Mapping[str, object]) -> str:
-    """What builds the table again; folders by their last name only, as tables travel."""
+def _command(cases: str, told: Mapping[str, object]) -> str:
+    """What builds the table again; files and folders by their last name only, as tables travel."""
     given = [(name, value) for name, value in told.items() if value is not None]
     words = [str(w.resolve().name if isinstance(w, Path) else w) for pair in given for w in pair]
-    return shlex.join(["medgemma-visualizer", "trust", source, *words])
+    return shlex.join(["medgemma-visualizer", "trust", Path(cases).resolve().name, *words])
 
 
 def _tell(built: Built, folder: Path, *, as_json: bool) -> None:

@@ -103,12 +103,13 @@ def trust(
     step_counts(int(np.prod(model.grid)), steps)
     known = cases if findings is None else _showing(cases, findings)
     chosen, dropped, notes = _chosen(model, known, probe, number, seed)
+    unusable = dict(cases.reasons) if probe == "regions" and isinstance(cases, QuestionSet) else {}
     name = source or (cases.source if isinstance(cases, QuestionSet) else "")
     if findings is not None:
         notes = (f"only cases that show {' or '.join(findings)}: {len(known)} of {len(cases)}", *notes)
     about: dict[str, Any] = {"probe": probe, "source": name, "notes": notes, "command": command}
     found = build(model, chosen, plan, sanity=sanity, workers=workers, load=load, **about)
-    league = replace(found.league, left_out=dropped | dict(found.league.left_out))
+    league = replace(found.league, left_out=unusable | dropped | dict(found.league.left_out))
     if agree_with is not None:
         other = {name for row in agree_with for name in row.chances}
         common = [name for name in league.metrics if name in other]
@@ -132,16 +133,15 @@ def _showing(cases: Sequence[Case], findings: Sequence[str]) -> tuple[Case, ...]
 def _chosen(
     model: Model, cases: Sequence[Case], probe: Probe, number: int | None, seed: int
 ) -> tuple[tuple[Case, ...], dict[str, int], tuple[str, ...]]:
-    """Cases, reason -> how many were left out before anything was measured, and what a reader must know."""
+    """Cases, reason -> how many marks were dropped before anything was measured, and what a reader must know."""
     if probe not in ("regions", "planted"):
         raise unknown_name("probe", probe, ("regions", "planted"))
-    unusable = cases.reasons if isinstance(cases, QuestionSet) else {}
     if probe == "planted":
         found = planted_cases(model, cases, n=PLANTED if number is None else number, seed=seed)
         return found.kept, dict(found.dropped), (f"marks planted by us: {found}",)
     chosen = sample(cases, number, seed)
     notes = () if len(chosen) == len(cases) else (f"{len(chosen)} of {len(cases)} cases, drawn by lot",)
-    return chosen, dict(unusable), notes
+    return chosen, {}, notes
 
 
 @dataclass(frozen=True)

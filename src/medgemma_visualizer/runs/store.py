@@ -69,9 +69,10 @@ def league_of(model: Model) -> League | None:
 
 
 def keep(league: League) -> Path | None:
-    """Keeps a league for `league_of`, unless one over more cases or methods is there; returns the file, else None.
+    """Keeps a league for `league_of`, unless one that tells more is there; returns the file, else None.
 
-    One that travels with the embedded model is there, too: a quick look at two cases does not take its place.
+    More is told by more cases, by more methods, and where sanity was checked at all. One that travels with the embedded
+    model is there, too: a quick look at two cases does not take its place.
 
     Raises:
         InputError: The folder cannot be written to.
@@ -79,18 +80,24 @@ def keep(league: League) -> Path | None:
     if not league.identity:
         return None
     path = _path(league.identity, league.probe)
-    larger = any(_is_larger(each, league) for each in (path, demo_folder() / TABLE))
-    return None if larger else save_league(league, path)
+    outdone = any(_tells_more(each, league) for each in (path, demo_folder() / TABLE))
+    return None if outdone else save_league(league, path)
 
 
-def _is_larger(path: Path, league: League) -> bool:
-    """Whether a league of the same model and probe is there, over more cases or methods; never where it is damaged."""
+def _tells_more(path: Path, league: League) -> bool:
+    """Whether a league of the same model and probe is there and tells more; one that is damaged tells nothing."""
     try:
         kept = load_league(path)
     except InputError:
         return False
     alike = (kept.identity, kept.probe) == (league.identity, league.probe)
-    return alike and (kept.n > league.n or len(kept.places) > len(league.places))
+    return alike and any(more > own for more, own in zip(_told(kept), _told(league), strict=True))
+
+
+def _told(league: League) -> tuple[int, int, bool]:
+    """Cases, methods, and whether the sanity of any was checked."""
+    checked = any(place.sanity.verdict != "not asked" for place in league.places)
+    return league.n, len(league.places), checked
 
 
 def _path(identity: str, probe: str) -> Path:
