@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.distance import jensenshannon
 
 from medgemma_visualizer.checks.compare import CONTEXT, compare_prompts
@@ -33,7 +34,10 @@ def compared(demo: Any, cases: Any) -> Any:
 def test_every_prompt_gets_the_answer_and_the_map_of_a_separate_run(compared: Any, demo: Any, cases: Any) -> None:
     for asked in compared.prompts:
         alone = read(demo, picture(cases[0]), asked.question, options=("yes", "no"))
-        assert asked.answer.text == alone.answer.text
+        shared = asked.reading.generated
+        assert (asked.answer.text, shared.ids) == (alone.answer.text, alone.generated.ids)
+        torch.testing.assert_close(shared.first_logits, alone.generated.first_logits, atol=1e-5, rtol=0)
+        torch.testing.assert_close(shared.logprobs, alone.generated.logprobs, atol=1e-5, rtol=0)
         assert asked.answer.p_yes == pytest.approx(alone.answer.p_yes, abs=1e-6)
         expected = explain_reading(alone, "relevance").map
         np.testing.assert_allclose(asked.heatmap.map, expected, atol=1e-5 * expected.max())
