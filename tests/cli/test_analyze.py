@@ -264,11 +264,12 @@ def test_an_analysis_says_whether_to_trust_its_map_and_never_by_another_models_l
     assert "no league table of this model knows relevance; make one: medgemma-visualizer trust --model demo" in done.out
     sanity = SimpleNamespace(verdict="fail")
     place = SimpleNamespace(method="relevance", rank=1, scores={}, differences={}, sanity=sanity)
-    league = SimpleNamespace(place=lambda method: place, reference="gradcam_multi_token")
+    league = SimpleNamespace(place=lambda method: place, reference="gradcam_multi_token", best="gradient_norm")
     monkeypatch.setattr(runs, "league_of", lambda model: league)
     colourful = np.asarray(Image.open(tmp_path / "results/overlay.png").convert("RGB")).astype(int)
     done = call("analyze", "--out", "results")
     assert "Trust     do not trust: the method fails the sanity check in the league table of this model" in done.out
+    assert "Map       gradient_norm" in done.out  # nobody chose a method, so the best of this model's league is asked
     grey = np.asarray(Image.open(tmp_path / "results/overlay.png").convert("RGB")).astype(int)
     coloured = [(np.ptp(picture, axis=2) > 40).mean() for picture in (colourful, grey)]
     assert coloured[1] < 0.02 < coloured[0]  # the contour of the known region stays
