@@ -151,8 +151,21 @@ def test_a_mask_of_any_resolution_works(size: tuple[int, int]) -> None:
 def test_boxes_and_ellipses_become_regions() -> None:
     box = boxes_to_mask([(8, 16, 28, 32)], 64, 64)
     assert (box == MASK).all()
-    ellipse = ellipses_to_mask([(8, 16, 28, 32)], 64, 64)
-    assert loc.localisation_scores(CELLS.astype(float), ellipse)["pointing_game"].value == pytest.approx(1, abs=0.25)
+
+
+@pytest.mark.parametrize("side", [64, 257, 1024])
+def test_a_box_and_an_ellipse_score_alike_at_any_resolution(side: int) -> None:
+    """The map in a corner of the box, of whose cell an ellipse in it covers .2267 (an integral by hand), or in the middle of both."""
+    place = np.array([8, 16, 28, 32]) * side / 64
+    box, ellipse = boxes_to_mask([tuple(place)], side, side), ellipses_to_mask([tuple(place)], side, side)
+    corner, middle = np.zeros((2, 16, 16))
+    corner[4, 2] = middle[5, 4] = 1
+    for mask, hits, mass in ((box, (1, 1), (1, 1)), (ellipse, (0, 1), (0.2267, 1))):
+        scores = [loc.localisation_scores(grid, mask) for grid in (corner, middle)]
+        assert tuple(score["pointing_game"].value for score in scores) == hits  # on the grid, by area
+        assert tuple(score["hit_rate"].value for score in scores) == hits  # enlarged to the image
+        assert [score["relevance_mass"].value for score in scores] == pytest.approx(mass, abs=0.06)
+        assert mask.mean() == pytest.approx(20 / 256 * (1 if mask is box else np.pi / 4), abs=2 / side)
 
 
 def test_a_mark_smaller_than_a_cell_takes_that_cell() -> None:
