@@ -155,7 +155,7 @@ def test_boxes_and_ellipses_become_regions() -> None:
 
 @pytest.mark.parametrize("side", [64, 257, 1024])
 def test_a_box_and_an_ellipse_score_alike_at_any_resolution(side: int) -> None:
-    """One map in a corner of the box, of whose cell the ellipse covers .2267 (by integral), one in the middle of both."""
+    """One map in a corner of the box, of whose cell the ellipse covers .2267 (an integral), one in the middle."""
     place = np.array([8, 16, 28, 32]) * side / 64
     box, ellipse = boxes_to_mask([tuple(place)], side, side), ellipses_to_mask([tuple(place)], side, side)
     corner, middle = np.zeros((2, 16, 16))
