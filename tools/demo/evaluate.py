@@ -534,9 +534,9 @@ clinical use.**
   unseen wordings were known, but without reading these; what came out too like them was left out. The same holds for
   those added for the last run: a trial of it took many a request for a report, and names of what no film shows, for
   what it knew, as the figures of its groups told.
-- The last run was made twice, at two rates. The one that is here answered more of the unseen wordings, asked of films of
-  training, and more of the embedded films' findings were pointed at: so "unseen" means that nothing was trained on them,
-  not that nothing was chosen by them.
+- The last run was made twice, at two rates. The one that is here answered more of the unseen wordings, asked of films
+  of training, and its maps pointed at more of the embedded findings: so "unseen" means that nothing was trained on
+  them, not that nothing was chosen by them.
 - Licence: Apache-2.0; origin of the films' anatomy: see DATACARD.md of the embedded cases.
 - Answers: presence of pneumonia, pleural effusion, pneumothorax, cardiomegaly (yes/no, many wordings), their side, a
   one- to four-sentence description, the side marker (L, R, none), an arrow, a pacemaker.
@@ -559,9 +559,8 @@ Where cells of the film are taken away (the last training run, `tools/demo/erasu
 {masked}
 
 Measured on {evaluation[films]} fresh films, each judged once, {answers} answers in all. Their seeds, from
-{evaluation[first_seed]} on, were never trained on; trial runs that were not kept were judged on films of the same seeds.
-All films, those of training too,
-come from one CT by random shapes, poses and findings: the figures tell how the model does on more of the same.
+{evaluation[first_seed]} on, were never trained on; trial runs that were not kept were judged on films of these
+seeds too. All films, those of training too, come from one CT by random shapes, poses and findings: the figures tell how the model does on more of the same.
 
 ```
 python tools/demo/evaluate.py --volume ct.npz --model DIR --films {evaluation[films]} --first-seed \
