@@ -560,7 +560,8 @@ Where cells of the film are taken away (the last training run, `tools/demo/erasu
 
 Measured on {evaluation[films]} fresh films, each judged once, {answers} answers in all. Their seeds, from
 {evaluation[first_seed]} on, were never trained on; trial runs that were not kept were judged on films of these
-seeds too. All films, those of training too, come from one CT by random shapes, poses and findings: the figures tell how the model does on more of the same.
+seeds too. All films, those of training too, come from one CT by random shapes, poses and
+findings: the figures tell how the model does on more of the same.
 
 ```
 python tools/demo/evaluate.py --volume ct.npz --model DIR --films {evaluation[films]} --first-seed \
