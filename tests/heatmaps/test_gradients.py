@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -169,7 +170,7 @@ def test_the_model_is_given_back_after_an_error(small_reading: Any) -> None:
     def broken(logits: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("planned")
 
-    aim = resolve(small_reading, broken)
+    aim = replace(resolve(small_reading, "contrast"), score=broken)  # resolved before it breaks
     before = state_of(small_reading.model.hf)
     for name, options in (("gradcam_multi_token", {"layer": 0}), ("relevance", {}), ("integrated_gradients", {})):
         with pytest.raises(RuntimeError, match="planned"):
