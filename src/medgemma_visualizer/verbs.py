@@ -26,11 +26,11 @@ from medgemma_visualizer.figures import comparison as comparison_figure
 from medgemma_visualizer.figures.perturbations import perturbations_figure
 from medgemma_visualizer.grid import coverage
 from medgemma_visualizer.heatmaps import METHODS, explain, explain_reading, token_maps
-from medgemma_visualizer.heatmaps.targets import ScoreFunction
+from medgemma_visualizer.heatmaps.targets import ScoreFunction, phrase_was_said
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.loading import load_model
 from medgemma_visualizer.models.reading import Reading, read
-from medgemma_visualizer.records import Answer, Case, Heatmap, Score, Scores
+from medgemma_visualizer.records import Answer, Case, Heatmap, Score, Scores, Target
 from medgemma_visualizer.reports import cases_to_show, league_page, shown_methods, token_page
 from medgemma_visualizer.runs import Built, League
 from medgemma_visualizer.scores.body import body_mask
@@ -140,7 +140,7 @@ def analyze(
     start = time.perf_counter()
     reading = _read(model, case, max_new_tokens, image_first)
     heatmap = explain_reading(reading, method or recommended_method(model), target, **options)
-    said = noticed(reading, case, heatmap.target.kind)
+    said = noticed(reading, case, heatmap.target)
     scores = score(heatmap, case) if heatmap.available else Scores()
     return _analysis(case, said, heatmap, scores, reading, time.perf_counter() - start)
 
@@ -271,7 +271,7 @@ def _judged(asked: Asked, case: Case, body: np.ndarray, known: bool) -> Asked:
     assert asked.reading is not None
     own = case if asked.question == case.question else case.asking(asked.question)
     scores = _scored(asked.heatmap, own, body) if asked.heatmap.available else Scores()
-    return replace(asked, answer=_noticed(asked.reading, known, asked.heatmap.target.kind), scores=scores)
+    return replace(asked, answer=_noticed(asked.reading, known, asked.heatmap.target), scores=scores)
 
 
 def analysis_of(comparison: Comparison, case: Case) -> Analysis:
@@ -415,11 +415,12 @@ def about(model: Model) -> dict[str, Any]:
     }
 
 
-def noticed(reading: Reading, case: Case, explained: str = "") -> Answer:
+def noticed(reading: Reading, case: Case, explained: Target | None = None) -> Answer:
     """The answer with what must be known to read it, such as that the embedded model was shown a foreign film.
 
     Args:
-        explained: Kind of the target that a map explains; yes against no is warned of where the model says neither.
+        explained: What a map explains. Yes against no is warned of where the model says neither, and so is a phrase
+            that the model did not say.
     """
     return _noticed(reading, _known(reading.model, reading.image), explained)
 
@@ -429,15 +430,17 @@ def _known(model: Model, image: Image) -> bool:
     return not model.is_demo or is_demo_film(image)
 
 
-def _noticed(reading: Reading, known: bool, explained: str = "") -> Answer:
+def _noticed(reading: Reading, known: bool, explained: Target | None = None) -> Answer:
     notices = [] if known else [DEMO_NOTICE]
-    said = reading.answer
+    said, kind = reading.answer, "" if explained is None else explained.kind
     if not reading.prompt.image_first:
         notices.append("The question precedes the image, so nothing in the question can depend on the image.")
-    weighed = said.label in ("yes", "no") or explained in ("contrast", "p_yes")
+    weighed = said.label in ("yes", "no") or kind in ("contrast", "p_yes")
     if weighed and said.p_yes_no_mass is not None and said.p_yes_no_mass < 0.5:
         held = f"Yes and no together hold only {said.p_yes_no_mass:.1%} of the probability"
         notices.append(f"{held}; p_yes, and a map of yes against no, say little.")
+    if explained is not None and kind == "phrase" and not phrase_was_said(reading, explained):
+        notices.append(f"The model did not say {explained.text!r}: the map shows what would speak for it if it had.")
     if not said.stopped:
         notices.append(f"The answer was cut off after {len(said.tokens)} tokens.")
     return replace(said, notice=" ".join(notices))

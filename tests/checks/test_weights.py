@@ -146,6 +146,8 @@ def test_an_interruption_on_the_first_step_of_the_return_does_not_keep_the_rest_
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that sends signals")
+# Where the signal falls between the opening of the nameless file and its `with`, the interpreter closes it and says so.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_weights_come_back_whenever_a_signal_falls_as_of_control_c():
     model = tiny_model(tied=False)
     before, start = state_of(model.hf), time.perf_counter()

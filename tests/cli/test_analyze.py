@@ -273,3 +273,13 @@ def test_an_analysis_says_whether_to_trust_its_map_and_never_by_another_models_l
     grey = np.asarray(Image.open(tmp_path / "results/overlay.png").convert("RGB")).astype(int)
     coloured = [(np.ptp(picture, axis=2) > 40).mean() for picture in (colourful, grey)]
     assert coloured[1] < 0.02 < coloured[0]  # the contour of the known region stays
+
+
+def test_a_phrase_that_was_not_said_is_said_to_be_so(demo: Any, cases: Any) -> None:
+    from medgemma_visualizer import verbs
+
+    unsaid = verbs.analyze(demo, cases[0], method="cross_attention", target="the left lung is blue").answer.notice
+    assert "did not say 'the left lung is blue'" in unsaid
+    said = verbs.analyze(demo, cases[0], method="cross_attention", target="yes")
+    assert said.heatmap.target.kind == "phrase"
+    assert "did not say" not in said.answer.notice

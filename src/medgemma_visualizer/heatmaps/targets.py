@@ -202,6 +202,12 @@ def _phrase(reading: Reading, text: str) -> Aim:
     return _forced(reading, "phrase", text, tuple(ids), range(len(ids)))
 
 
+def phrase_was_said(reading: Reading, target: Target) -> bool:
+    """Whether a phrase stands in the answer as whole words; else it was forced in the answer's place."""
+    said = "".join(token.text for token in reading.answer.tokens)
+    return bool(_whole_words(_numbered(target.text)[0], said))
+
+
 def _whole_words(phrase: str, text: str) -> list[tuple[int, int]]:
     """(start, end) of every occurrence of a phrase that begins and ends with no letter or digit beside it, any case."""
     pattern = rf"(?<!\w){re.escape(phrase.strip())}(?!\w)"
