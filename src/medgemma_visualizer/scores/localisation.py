@@ -37,6 +37,7 @@ NAMES = (
 )
 
 _SPECK = 0.01
+_LEVEL = 1e-6  # a level that is whole but for rounding is that whole level, at whatever scale the map came
 _PLATEAU = 1e-6  # share of the map's range within which interpolated pixels tie
 
 
@@ -158,7 +159,7 @@ def iou_otsu(grid: np.ndarray, mask: np.ndarray) -> float:
         raise InputError("The map is equal everywhere, so Otsu's method finds no threshold; use a map that explains.")
     heat = upsample(grid, region.shape[0], region.shape[1], "bilinear")
     heat = heat - heat.min()
-    levels = (heat / heat.max() * 255).astype(np.uint8)
+    levels = (heat / heat.max() * 255 + _LEVEL).astype(np.uint8)
     cut = levels > threshold_otsu(levels)
     return float((cut & region).sum() / (cut | region).sum())
 
