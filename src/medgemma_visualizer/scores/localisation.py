@@ -37,7 +37,7 @@ NAMES = (
 )
 
 _SPECK = 0.01
-_LEVEL = 1e-6  # a level that is whole but for rounding is that whole level, at whatever scale the map came
+_LEVEL = 1e-3  # a level that is whole but for single-precision rounding is that whole level
 _PLATEAU = 1e-6  # share of the map's range within which interpolated pixels tie
 
 
@@ -157,7 +157,8 @@ def iou_otsu(grid: np.ndarray, mask: np.ndarray) -> float:
     region = _at_least(_filled(mask), np.shape(grid))
     if is_constant(grid):
         raise InputError("The map is equal everywhere, so Otsu's method finds no threshold; use a map that explains.")
-    heat = upsample(grid, region.shape[0], region.shape[1], "bilinear")
+    values = finite_map(grid)
+    heat = upsample(values / np.abs(values).max(), region.shape[0], region.shape[1], "bilinear")  # no scale is special
     heat = heat - heat.min()
     levels = (heat / heat.max() * 255 + _LEVEL).astype(np.uint8)
     cut = levels > threshold_otsu(levels)
