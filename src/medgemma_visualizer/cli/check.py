@@ -28,9 +28,7 @@ def check(
     imputers: Annotated[
         str, typer.Option(help="What stands in for removed cells: two or more of blur, mean, noisy_linear, gray.")
     ] = ",".join(DEFAULT_IMPUTERS),
-    space: Annotated[
-        str, typer.Option(help="What is removed: cells of the picture (pixels) or image tokens (tokens).")
-    ] = "pixels",
+    space: o.Space = "pixels",
     seed: Annotated[int, typer.Option(min=0, help="Of ties, random maps and noise.")] = 0,
     no_sanity: Annotated[
         bool, typer.Option("--no-sanity", help="Leave out random weights, random targets and the order of the tokens.")

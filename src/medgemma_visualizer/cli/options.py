@@ -49,4 +49,5 @@ MaxPixels = Annotated[int, typer.Option(min=1, help="Largest image that is opene
 TextFirst = Annotated[bool, typer.Option(help="Put the question before the image.")]
 ColourMap = Annotated[str, typer.Option(help="Any perceptual map of matplotlib, or 'jet'.")]
 GridLines = Annotated[bool, typer.Option(help="Draw the grid of image tokens.")]
+Space = Annotated[str, typer.Option(help="What is removed: cells of the picture (pixels) or image tokens (tokens).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]

@@ -38,9 +38,7 @@ def trust(
     imputers: Annotated[
         str, typer.Option(help="What stands in for removed cells: blur, mean, noisy_linear, gray.")
     ] = ",".join(DEFAULT_IMPUTERS),
-    space: Annotated[
-        str, typer.Option(help="What is removed: cells of the picture (pixels) or image tokens (tokens).")
-    ] = "pixels",
+    space: o.Space = "pixels",
     steps: Annotated[int, typer.Option(min=2, help="Steps of each curve.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Of everything drawn by lot.")] = 0,
     sanity_cases: Annotated[int, typer.Option(min=0, help="Cases with random weights and targets; 0: none.")] = 4,
