@@ -1,0 +1,166 @@
+"""One model and many visitors: who may ask it now, how far the long work is, and how it is called off.
+
+Knows threads and locks; knows nothing about pages, pictures or questions. Quick work (an answer, a map) and long work
+(a check, a comparison, a league) each have one worker. They ask two copies of the model's modules, since a method
+hooks into the modules that it asks, and a quick answer may not run through the hooks of somebody's long check. The
+copies share their weights where these are large; small ones are copied too, so that a check that randomises weights
+stops nobody's quick work. Where weights are shared,
+quick work waits for such a check.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from medgemma_visualizer.models.adapter import Model
+from medgemma_visualizer.progress import listening
+
+T = TypeVar("T")
+
+#: Weights up to this many bytes are copied for long work.
+SMALL = 2**30
+#: Seconds between two looks at how far long work is.
+LOOK = 0.2
+
+
+class Cancelled(Exception):  # no error: a visitor's wish
+    """The visitor called the work off, or left."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far long work is.
+
+    Attributes:
+        done, total: Of what is counted; total is 0 while the work waits for its turn.
+        what: What is counted, in the plural.
+        seconds: Since the work was asked for.
+        left: Seconds still to go, by the rate so far; None where nothing is known.
+    """
+
+    done: int
+    total: int
+    what: str
+    seconds: float
+    left: float | None
+
+
+@dataclass(frozen=True)
+class Result(Generic[T]):
+    """What long work came to."""
+
+    value: T
+
+
+class Job:
+    """One piece of long work, as its visitor sees it."""
+
+    def __init__(self) -> None:
+        self._called_off = threading.Event()
+        self._began = time.perf_counter()
+        self._since = self._began
+        self._last = (0, 0, "")
+
+    def cancel(self) -> None:
+        """Ends the work at its next step."""
+        self._called_off.set()
+
+    def tell(self, done: int, total: int, what: str) -> None:
+        """Notes a step.
+
+        Raises:
+            Cancelled: The visitor has called the work off.
+        """
+        if self._called_off.is_set():
+            raise Cancelled
+        if done == 0 or what != self._last[2]:
+            self._since = time.perf_counter()
+        self._last = (done, total, what)
+
+    def progress(self) -> Progress:
+        """How far it is now."""
+        now = time.perf_counter()
+        done, total, what = self._last
+        left = (now - self._since) / done * (total - done) if done else None
+        return Progress(done, total, what, now - self._began, left)
+
+
+class Desk:
+    """Where visitors ask one model.
+
+    Attributes:
+        model: Asked by quick work.
+        double: Asked by long work.
+        separate: Whether the double has weights of its own.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.separate = sum(p.numel() * p.element_size() for p in model.hf.parameters()) <= SMALL
+        self.double = doubled(model, weights=self.separate)
+        self._quick, self._long = threading.Lock(), threading.Lock()
+
+    def quick(self, work: Callable[[Model], T]) -> T:
+        """Does short work on this thread, one visitor at a time."""
+        with self._quick:
+            return work(self.model)
+
+    def long(
+        self, work: Callable[[Model], T], job: Job, *, changes_weights: bool = False
+    ) -> Iterator[Progress | Result[T]]:
+        """Does long work on another thread; gives its progress several times a second, at last its result.
+
+        Args:
+            changes_weights: Whether the work draws new weights for a while. Where the double shares them, quick work
+                then waits.
+
+        Raises:
+            Cancelled: The job was called off. Closing the iterator calls it off as well.
+        """
+        outcome: list[Result[T] | BaseException] = []
+
+        def do() -> None:
+            try:
+                with self._turn(job, changes_weights), listening(job.tell):
+                    outcome.append(Result(work(self.double)))
+            except BaseException as error:  # handed to the visitor's thread below
+                outcome.append(error)
+
+        worker = threading.Thread(target=do, daemon=True)
+        worker.start()
+        try:
+            while worker.is_alive():
+                yield job.progress()
+                worker.join(LOOK)
+        finally:
+            job.cancel()  # of no effect on work that is done
+        (found,) = outcome
+        if isinstance(found, BaseException):
+            raise found
+        yield found
+
+    @contextmanager
+    def _turn(self, job: Job, changes_weights: bool) -> Iterator[None]:
+        """Waits for the long worker's place, still ready to leave."""
+        while not self._long.acquire(timeout=LOOK):
+            job.tell(0, 0, "")
+        try:
+            if changes_weights and not self.separate:
+                with self._quick:
+                    yield
+            else:
+                yield
+        finally:
+            self._long.release()
+
+
+def doubled(model: Model, *, weights: bool) -> Model:
+    """Another set of modules around the same weights, or around a copy of them."""
+    held = [] if weights else [*model.hf.parameters(), *model.hf.buffers()]
+    return replace(model, hf=copy.deepcopy(model.hf, {id(tensor): tensor for tensor in held}))

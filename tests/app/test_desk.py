@@ -1,0 +1,129 @@
+"""Many visitors ask one model without hearing each other."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+import torch
+
+from medgemma_visualizer.app.desk import Cancelled, Desk, Job, Progress, Result, doubled
+from medgemma_visualizer.progress import track
+
+
+@pytest.fixture(scope="module")
+def desk(demo):
+    return Desk(demo)
+
+
+def counted(n, pause=0.0):
+    def work(model):
+        for _ in track(range(n), total=n, what="probes"):
+            time.sleep(pause)
+        return n
+
+    return work
+
+
+def test_long_work_ends_with_its_result(desk):
+    *steps, last = desk.long(counted(3, 0.15), Job())
+    assert last == Result(3)
+    assert all(isinstance(step, Progress) for step in steps)
+    assert any(step.what == "probes" and step.total == 3 for step in steps)
+
+
+def test_time_left_follows_from_the_rate():
+    job = Job()
+    job.tell(0, 4, "probes")
+    time.sleep(0.1)
+    job.tell(2, 4, "probes")
+    assert job.progress().left == pytest.approx(0.1, abs=0.05)
+
+
+def test_work_that_is_called_off_stops_at_its_next_step(desk):
+    job = Job()
+    steps = desk.long(counted(1000, 0.01), job)
+    next(steps)
+    job.cancel()
+    with pytest.raises(Cancelled):
+        list(steps)
+
+
+def test_a_visitor_who_leaves_frees_the_worker(desk):
+    steps = desk.long(counted(1000, 0.01), Job())
+    next(steps)
+    steps.close()
+    assert list(desk.long(counted(1), Job()))[-1] == Result(1)
+
+
+def test_work_can_be_called_off_while_it_waits_for_its_turn(desk):
+    first, second = desk.long(counted(200, 0.01), Job()), Job()
+    next(first)
+    waiting = desk.long(counted(1), second)
+    assert next(waiting).total == 0
+    second.cancel()
+    with pytest.raises(Cancelled):
+        list(waiting)
+    first.close()
+
+
+def test_what_goes_wrong_reaches_the_visitor(desk):
+    def work(model):
+        raise ValueError("of its own kind")
+
+    with pytest.raises(ValueError, match="of its own kind"):
+        list(desk.long(work, Job()))
+
+
+def test_quick_work_does_not_wait_for_long_work(desk):
+    go, done = threading.Event(), threading.Event()
+
+    def work(model):
+        go.set()
+        assert done.wait(10)
+
+    steps = desk.long(work, Job())
+    next(steps)
+    assert go.wait(10)
+    assert desk.quick(lambda model: "answered") == "answered"
+    done.set()
+    list(steps)
+
+
+def test_quick_work_waits_while_shared_weights_are_lent(demo, monkeypatch):
+    monkeypatch.setattr("medgemma_visualizer.app.desk.SMALL", 0)
+    shared = Desk(demo)
+    assert not shared.separate
+    go, done = threading.Event(), threading.Event()
+
+    def work(model):
+        go.set()
+        assert done.wait(10)
+
+    steps = shared.long(work, Job(), changes_weights=True)
+    next(steps)
+    assert go.wait(10)
+    answers = []
+    quick = threading.Thread(target=lambda: answers.append(shared.quick(lambda model: 1)))
+    quick.start()
+    quick.join(0.2)
+    assert answers == []
+    done.set()
+    list(steps)
+    quick.join(10)
+    assert answers == [1]
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_the_double_has_its_own_modules_and_its_own_weights_only_if_asked(demo, weights):
+    double = doubled(demo, weights=weights)
+    assert double.text is not demo.text
+    assert double.text.config is not demo.text.config
+    theirs, ours = next(double.hf.parameters()), next(demo.hf.parameters())
+    assert (theirs is ours) is not weights
+    assert torch.equal(theirs, ours)
+    heard = []
+    handle = double.text.register_forward_pre_hook(lambda *given: heard.append(given))
+    assert not demo.text._forward_pre_hooks
+    handle.remove()
