@@ -37,9 +37,10 @@ benchmark: $(STAMP)  ## measure start-up, memory and what maps cost on this CPU
 
 WORKERS ?= 2
 trust: $(STAMP)  ## measure which methods to trust on the embedded model: lesions, then marks planted by us
-	$(VENV)/bin/medgemma-visualizer trust demo --workers $(WORKERS) --out trust-output
+	$(VENV)/bin/medgemma-visualizer trust demo --findings pneumonia,pleural_effusion,pneumothorax,cardiomegaly \
+		--sanity-cases 3 --workers $(WORKERS) --out trust-output
 	$(VENV)/bin/medgemma-visualizer trust demo --workers $(WORKERS) --out trust-output/planted --probe planted \
-		--agree-with trust-output
+		--cases 120 --sanity-cases 2 --agree-with trust-output
 
 sensitivity: $(STAMP)  ## ask the embedded cases in other words; writes the table of docs/prompt_sensitivity.md
 	$(VENV)/bin/python benchmarks/sensitivity.py --into docs/prompt_sensitivity.md \

@@ -24,14 +24,14 @@ from medgemma_visualizer.progress import listening
 from medgemma_visualizer.records import Case, write_whole
 from medgemma_visualizer.reports.galleries import Films, gallery_page
 from medgemma_visualizer.reports.sensitivity import markdown, rewritten
-from medgemma_visualizer.settings import RECOMMENDED_METHOD
+from medgemma_visualizer.settings import QUICK_METHOD
 
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="?", default="demo", help="'demo', a folder of cases, or a question file")
     parser.add_argument("--model", default="demo", help="'demo', a hub id, or a folder")
-    parser.add_argument("--method", default=RECOMMENDED_METHOD, help="of the maps")
+    parser.add_argument("--method", default=QUICK_METHOD, help="of the maps")
     parser.add_argument("--number", type=int, default=14, help="wordings of each question, all strategies in turn")
     parser.add_argument("--prompts", type=Path, help="a table with baseline_question, question_variant and strategy")
     parser.add_argument("--seed", type=int, default=0)

@@ -261,7 +261,10 @@ def test_an_analysis_says_whether_to_trust_its_map_and_never_by_another_models_l
     monkeypatch.setattr(runs, "league_of", lambda model: None)
     done = call("analyze", "--out", "results")
     assert "Trust     with care: this very map was not checked" in done.out
-    assert "no league table of this model knows relevance; make one: medgemma-visualizer trust --model demo" in done.out
+    assert (
+        "no league table of this model knows integrated_gradients; make one: medgemma-visualizer trust --model demo"
+        in done.out
+    )
     sanity = SimpleNamespace(verdict="fail")
     place = SimpleNamespace(method="relevance", rank=1, scores={}, differences={}, sanity=sanity)
     league = SimpleNamespace(place=lambda method: place, reference="gradcam_multi_token", best="gradient_norm")

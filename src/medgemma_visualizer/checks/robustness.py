@@ -31,7 +31,7 @@ from medgemma_visualizer.records import Answer, Direction, Heatmap, Score
 from medgemma_visualizer.scores.agreement import DIRECTIONS, agreement_scores
 from medgemma_visualizer.scores.statistics import summarise, wilson_interval
 from medgemma_visualizer.scores.verdict import not_applicable
-from medgemma_visualizer.settings import RECOMMENDED_METHOD
+from medgemma_visualizer.settings import QUICK_METHOD
 
 SEEDS = (0, 1, 2)
 #: The name under which the undisturbed film is read again.
@@ -200,7 +200,7 @@ def disturb(
     *,
     perturbations: Sequence[str] | None = None,
     strengths: Mapping[str, Sequence[float]] | None = None,
-    method: str = RECOMMENDED_METHOD,
+    method: str = QUICK_METHOD,
     target: str | ScoreFunction | None = None,
     seeds: Sequence[int] = SEEDS,
     avoid: Mask | None = None,

@@ -30,7 +30,7 @@ from medgemma_visualizer.scores.statistics import (
     wilcoxon,
     wilson_interval,
 )
-from medgemma_visualizer.settings import RECOMMENDED_METHOD
+from medgemma_visualizer.settings import QUICK_METHOD
 
 #: A map has moved where its divergence reaches this, if the set has no other finding to measure it by: the
 #: specification's "Moderate differences".
@@ -151,7 +151,7 @@ def sensitivity(
     *,
     wordings: Wordings | None = None,
     number: int = 14,
-    method: str = RECOMMENDED_METHOD,
+    method: str = QUICK_METHOD,
     seed: int = 0,
 ) -> Sensitivity:
     """Asks a set of cases in many wordings and sums up.
