@@ -1,0 +1,59 @@
+"""The whole page: heading, six tabs, keys, colours. Knows what stands where; leaves what happens to the tabs."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from medgemma_visualizer.app import words
+from medgemma_visualizer.app.desk import Desk
+from medgemma_visualizer.app.page import Page, new_page
+from medgemma_visualizer.app.parts import escaped
+from medgemma_visualizer.app.tabs import about, analysis, faithfulness, sensitivity, tokens, trust
+from medgemma_visualizer.data.questions import QuestionSet
+from medgemma_visualizer.data.sources import load_cases
+
+TABS = {
+    "analysis": analysis.create,
+    "tokens": tokens.create,
+    "sensitivity": sensitivity.create,
+    "faithfulness": faithfulness.create,
+    "trust": trust.create,
+    "about": about.create,
+}
+
+
+def build(desk: Desk, cases: QuestionSet | None = None) -> gr.Blocks:
+    """The page.
+
+    Args:
+        desk: Where the model is asked.
+        cases: What the menus offer; the embedded ones where None.
+    """
+    with gr.Blocks(title=words.TITLE, analytics_enabled=False, fill_width=True) as demo:
+        page = new_page(desk, load_cases() if cases is None else cases)
+        gr.HTML(_heading(page), elem_id="heading")
+        with gr.Tabs(elem_id="tabs"):
+            for name, create in TABS.items():
+                with gr.Tab(words.TABS[name], elem_id=f"tab-{name}", id=name):
+                    create(page)
+        gr.HTML(_keys(), elem_id="keys")
+
+        def left(request: gr.Request) -> None:
+            """A visitor closed the page: their work ends and what they asked is forgotten now, not in an hour."""
+            demo.app.state_holder.delete_state(request.session_hash or "")
+
+        demo.unload(left)
+    return demo
+
+
+def _heading(page: Page) -> str:
+    model = escaped(page.desk.model.name)
+    return (
+        f'<header class="mv-head"><h1>{escaped(words.TITLE)}</h1><p>{escaped(words.LEAD)} '
+        f"<strong>{escaped(words.DISCLAIMER)}</strong> Model: <code>{model}</code></p></header>"
+    )
+
+
+def _keys() -> str:
+    rows = "".join(f"<dt><kbd>{escaped(key)}</kbd></dt><dd>{escaped(does)}</dd>" for key, does in words.KEYS.items())
+    return f'<dialog id="mv-keys" aria-label="{words.KEYS_TITLE}"><h2>{words.KEYS_TITLE}</h2><dl>{rows}</dl></dialog>'

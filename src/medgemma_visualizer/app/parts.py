@@ -1,0 +1,201 @@
+"""Pieces of the page that every tab uses: pictures, downloads, tables, alerts, progress, all as HTML text.
+
+Knows HTML; knows nothing about models or cases. Whatever a person or a model wrote passes through `escaped`, and all
+pictures and files are data: URLs: nothing of a visitor lies on the disk or under an address that others could open.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import html
+import inspect
+import io
+import math
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any
+
+from PIL import Image
+
+from medgemma_visualizer.app import words
+from medgemma_visualizer.app.desk import Cancelled, Progress
+from medgemma_visualizer.errors import VisualizerError
+
+#: Characters by which a template would take a text for its own.
+_TEMPLATE = str.maketrans({"{": "&#123;", "}": "&#125;", "$": "&#36;", "`": "&#96;", "\\": "&#92;"})
+
+
+class Safe(str):
+    """HTML made here, not to be escaped again."""
+
+    __slots__ = ()
+
+
+def escaped(text: object) -> Safe:
+    """Text as letters: no markup, no template, no quote that ends an attribute; what is `Safe` stays as it is."""
+    return text if isinstance(text, Safe) else Safe(html.escape(str(text), quote=True).translate(_TEMPLATE))
+
+
+def data_url(data: bytes, mime: str) -> str:
+    """Bytes as an address that holds them."""
+    return f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def png(image: Image.Image) -> bytes:
+    """The picture as PNG, lossless; quick rather than small, as it travels once."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def png_url(image: Image.Image) -> str:
+    """The picture as a data: URL, lossless."""
+    return data_url(png(image), "image/png")
+
+
+def picture(image: Image.Image, description: str) -> Safe:
+    """The picture at the width of its place, described for those who do not see it."""
+    return Safe(f'<img class="mv-picture" src="{png_url(image)}" alt="{escaped(description)}">')
+
+
+def download(name: str, data: bytes, mime: str, label: str) -> Safe:
+    """A link that saves `data` under `name`."""
+    attributes = f'download="{escaped(name)}" href="{data_url(data, mime)}"'
+    return Safe(f'<a class="mv-download" {attributes}>{escaped(label)}</a>')
+
+
+def downloads(links: Iterable[Safe]) -> Safe:
+    """Several such links beside each other."""
+    return Safe(f'<p class="mv-downloads">{" ".join(links)}</p>')
+
+
+def copyable(label: str, text: str) -> Safe:
+    """A button that copies a text, with the text below it to be read, or copied by hand."""
+    return Safe(
+        f'<details class="mv-copy"><summary>{escaped(label)}</summary>'
+        f'<button type="button" data-copy="{escaped(text)}">{escaped(words.COPY)}</button>'
+        f"<pre>{escaped(text)}</pre></details>"
+    )
+
+
+def alert(message: str) -> Safe:
+    """What went wrong and what to do next, told to screen readers at once; "" tells nothing."""
+    return Safe(f'<div class="mv-alert" role="alert">{escaped(message)}</div>' if message else "")
+
+
+def note(message: str) -> Safe:
+    """What is to be known and is no error; "" tells nothing."""
+    return Safe(f'<div class="mv-note" role="status">{escaped(message)}</div>' if message else "")
+
+
+def progress_bar(progress: Progress) -> Safe:
+    """How far long work is: a bar, counts, time left. Work that waits for its turn, or cannot count, has no value."""
+    known = progress.total > 0
+    counts = f'aria-valuemin="0" aria-valuemax="{progress.total}" aria-valuenow="{progress.done}"' if known else ""
+    share = 100 * progress.done / progress.total if known else 0
+    text = escaped(progress_text(progress))
+    return Safe(
+        f'<div class="mv-progress" role="progressbar" {counts} aria-label="{text}" aria-valuetext="{text}">'
+        f'<div class="mv-done" style="width:{share:.1f}%"></div><span>{text}</span></div>'
+    )
+
+
+def progress_text(progress: Progress) -> str:
+    """ "probes: 12 of 64, about 8 s left"."""
+    if not progress.total:
+        return words.WAITING.format(seconds=progress.seconds)
+    left = "" if progress.left is None else words.LEFT.format(time=duration(progress.left))
+    return f"{progress.what}: {progress.done} of {progress.total}{left}"
+
+
+def duration(seconds: float) -> str:
+    """ "8 s", "2 min 5 s"."""
+    whole = math.ceil(seconds)
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
+
+
+def table(
+    rows: Iterable[Sequence[object]], headers: Sequence[str], caption: str = "", *, sortable: bool = False
+) -> Safe:
+    """An HTML table; the first cell of a row is its heading. Cells are escaped, numbers shown to three digits.
+
+    Args:
+        rows: As many cells each as there are headers.
+        headers: Of the columns.
+        caption: What the table shows, for everybody.
+        sortable: Whether a click on a header sorts by that column.
+    """
+    told = f"<caption>{escaped(caption)}</caption>" if caption else ""
+    kind = "mv-table mv-sortable" if sortable else "mv-table"
+    head = "".join(_header(header, sortable) for header in headers)
+    body = "".join(f"<tr>{_cells(row, len(headers))}</tr>" for row in rows)
+    inside = f"{told}<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+    region = f'role="region" tabindex="0" aria-label="{escaped(caption or headers[0])}"'
+    return Safe(f'<div class="mv-scroll" {region}><table class="{kind}">{inside}</table></div>')
+
+
+def _header(text: str, sortable: bool) -> str:
+    inside = f'<button type="button">{escaped(text)}</button>' if sortable else escaped(text)
+    return f'<th scope="col"{" aria-sort=none" if sortable else ""}>{inside}</th>'
+
+
+def _cells(row: Sequence[object], count: int) -> str:
+    if len(row) != count:
+        raise ValueError(f"A row of {len(row)} cells in a table of {count} columns.")
+    first, *rest = row
+    return f'<th scope="row">{number(first)}</th>' + "".join(
+        f"<td{_sort_key(cell)}>{number(cell)}</td>" for cell in rest
+    )
+
+
+def _sort_key(cell: object) -> str:
+    """The exact number, by which a column is sorted."""
+    return f' data-sort="{cell!r}"' if isinstance(cell, int | float) and not isinstance(cell, bool) else ""
+
+
+def number(value: object) -> Safe:
+    """A cell's text: three decimals for a fraction, a dash for nothing, all else as it is."""
+    if value is None:
+        return Safe("–")
+    return escaped(f"{value:.3f}" if isinstance(value, float) else value)
+
+
+def in_place(place: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorates a handler that returns {component: value}: what goes wrong is told in `place`, all else stays.
+
+    An error of this package becomes an alert and nothing else of the page changes, so that every input survives; where
+    the handler comes through, the place is emptied, unless it sets the place itself. Work that was called off says so.
+    A generator's later steps are guarded likewise. `place` must be among the listener's outputs.
+
+    Args:
+        place: The gr.HTML for alerts of this part of the page.
+    """
+
+    def decorate(handler: Callable[..., Any]) -> Callable[..., Any]:
+        if inspect.isgeneratorfunction(handler):
+
+            @functools.wraps(handler)
+            def steps(*given: Any, **named: Any) -> Generator[Any]:
+                try:
+                    for update in handler(*given, **named):
+                        yield {place: "", **update}
+                except (VisualizerError, Cancelled) as error:
+                    yield {place: told(error)}
+
+            return steps
+
+        @functools.wraps(handler)
+        def once(*given: Any, **named: Any) -> Any:
+            try:
+                return {place: "", **(handler(*given, **named) or {})}
+            except (VisualizerError, Cancelled) as error:
+                return {place: told(error)}
+
+        return once
+
+    return decorate
+
+
+def told(error: VisualizerError | Cancelled) -> Safe:
+    """An error of this package as an alert; work that was called off as a note."""
+    return note(words.STOPPED) if isinstance(error, Cancelled) else alert(str(error))

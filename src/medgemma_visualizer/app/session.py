@@ -1,0 +1,113 @@
+"""What one visitor has asked, chosen and been told. Lives in the server's memory for as long as the page is open.
+
+Knows cases, results and settings; knows nothing about components. No visitor's session is reachable from another's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from medgemma_visualizer.app import words
+from medgemma_visualizer.app.desk import Job
+from medgemma_visualizer.errors import InputError
+
+if TYPE_CHECKING:
+    from medgemma_visualizer.records import Case, Heatmap
+    from medgemma_visualizer.verbs import Analysis
+
+#: How many settings can be undone.
+MOST_UNDONE = 50
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a visitor can choose and take back.
+
+    Attributes:
+        method: A name of `METHODS`; None for the recommended one.
+        target: What the map explains; None for yes against no, or the answer.
+        preset: A key of `actions.analysis.PRESETS`.
+        look: How the film is shown, as pairs of a control of the viewer and its value ("opacity", "grid", …).
+    """
+
+    method: str | None = None
+    target: str | None = None
+    preset: str = "quick"
+    look: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass
+class Session:
+    """One visitor's own state.
+
+    Attributes:
+        case: What is asked now; its truth and region are known only for an untouched stored pair.
+        settings: What is chosen now.
+        analysis: The answer, map and scores of `case`; None until it has been asked.
+        heatmaps: Maps of single words, by ("answer" or "question", method): one a token, where asked for.
+        pins: "A" and "B" -> an analysis kept to compare.
+        results: What the other tabs found about `case`, by their own keys; gone with the next case.
+        job: Long work in progress.
+    """
+
+    case: Case | None = None
+    settings: Settings = field(default_factory=Settings)
+    analysis: Analysis | None = None
+    heatmaps: dict[tuple[str, str], Sequence[Heatmap]] = field(default_factory=dict)
+    pins: dict[str, Analysis] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
+    job: Job | None = None
+    past: list[Settings] = field(default_factory=list)
+    future: list[Settings] = field(default_factory=list)
+    number: int = 0
+
+    def took(self, analysis: Analysis) -> None:
+        """Another analysis is the current one: whatever was found about the one before is gone."""
+        self.stop()
+        self.case, self.analysis = analysis.case, analysis
+        self.heatmaps, self.results = {}, {}
+        self.number += 1
+
+    def current(self) -> Analysis:
+        """The analysis that everything else is asked about.
+
+        Raises:
+            InputError: There is none yet.
+        """
+        if self.analysis is None:
+            raise InputError(words.NOTHING_ANALYSED)
+        return self.analysis
+
+    def begin(self) -> Job:
+        """New long work; what still runs is called off, so that a visitor has one piece of it at a time."""
+        self.stop()
+        self.job = Job()
+        return self.job
+
+    def stop(self) -> None:
+        """Calls long work off, if there is any."""
+        if self.job is not None:
+            self.job.cancel()
+        self.job = None
+
+    def choose(self, settings: Settings) -> None:
+        """Other settings; the ones before can be taken back."""
+        if settings != self.settings:
+            self.past = [*self.past, self.settings][-MOST_UNDONE:]
+            self.future, self.settings = [], settings
+
+    def undo(self) -> Settings:
+        """The settings before; those of now where there are none."""
+        if self.past:
+            self.future.append(self.settings)
+            self.settings = self.past.pop()
+        return self.settings
+
+    def redo(self) -> Settings:
+        """The settings that were taken back last; those of now where there are none."""
+        if self.future:
+            self.past.append(self.settings)
+            self.settings = self.future.pop()
+        return self.settings
