@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import typer
 
 from medgemma_visualizer.cli.analyze import analyze
+from medgemma_visualizer.cli.app import app as open_app
 from medgemma_visualizer.cli.check import check
 from medgemma_visualizer.cli.compare import compare
 from medgemma_visualizer.cli.lists import info, methods, models
@@ -42,6 +43,7 @@ def _root(debug: Annotated[bool, typer.Option("--debug", help="Show the tracebac
 
 for command in (analyze, check, compare, trust, methods, models, info):
     app.command()(command)
+app.command("app")(open_app)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

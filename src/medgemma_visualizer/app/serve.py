@@ -1,0 +1,317 @@
+"""Opens the page: where it listens, who is let in, what may lie on the disk and for how long.
+
+Knows addresses, passwords and the private folder of a start; knows nothing about what the page shows. The server asks
+nothing of other machines, and its answers forbid the browser to.
+"""
+
+from __future__ import annotations
+
+import getpass
+import ipaddress
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medgemma_visualizer.errors import InputError
+
+if TYPE_CHECKING:
+    from medgemma_visualizer.data.questions import QuestionSet
+    from medgemma_visualizer.models.adapter import Model
+
+HOST, PORT = "127.0.0.1", 7860
+#: Ports tried after the wanted one.
+NEXT_PORTS = 20
+#: Largest upload, as Gradio writes it: a radiograph as DICOM has 10 to 40 MB.
+MAX_UPLOAD = "100mb"
+#: Sessions kept in memory; the one not seen for longest goes first.
+MAX_SESSIONS = 200
+PROMPT = "prompt"
+
+#: Read by libraries when they are loaded: no message home, no share, no history, no second server.
+SILENT = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "GRADIO_RUN_HISTORY": "False",
+    "GRADIO_SHARE": "False",
+    "GRADIO_SSR_MODE": "False",
+    "GRADIO_MCP_SERVER": "False",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+#: What the browser may load: this server's own files, and data inside the page.
+POLICY = (
+    "default-src 'self'; img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' data: blob:; "
+    "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; connect-src 'self' data: "
+    "blob:; frame-ancestors 'none'; form-action 'self'; base-uri 'self'; object-src 'none'"
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+}
+
+Credentials = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A page that can be visited.
+
+    Attributes:
+        url: Where.
+        folder: Holds what visitors upload, until it has been read; wiped at the end.
+        moved: Why it is not at the port that was asked for; "" where it is.
+        demo: The `gr.Blocks`.
+    """
+
+    url: str
+    folder: Path
+    moved: str
+    demo: Any
+
+
+def serve(
+    model: Model,
+    host: str = HOST,
+    port: int = PORT,
+    auth: str | None = None,
+    *,
+    cases: QuestionSet | None = None,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Opens the page and keeps it open until it is stopped (Ctrl-C or SIGTERM); then nothing is left on the disk.
+
+    Args:
+        host, port, auth, cases: As in `opened`.
+        say: Told where the page is.
+
+    Raises:
+        InputError: As in `opened`.
+    """
+    with opened(model, host, port, auth, cases=cases) as page, _stopping() as stopped:
+        if page.moved:
+            say(page.moved)
+        say(f"Open {page.url} in a browser. Stop with Ctrl-C.")
+        stopped.wait()
+
+
+@contextmanager
+def opened(
+    model: Model,
+    host: str = HOST,
+    port: int = PORT,
+    auth: str | None = None,
+    *,
+    cases: QuestionSet | None = None,
+) -> Iterator[Opened]:
+    """The page is open inside the block.
+
+    Args:
+        model: Whom visitors ask.
+        host: An address of this machine. Any but a loopback address lets others in and needs `auth`.
+        port: The next free one is taken where it is taken; 0 takes any.
+        auth: A file with a line "user:password" for each who may enter, or "prompt" to type one in. Never the password
+            itself, which every user of the machine could read in the list of processes.
+        cases: What the menus offer; the embedded ones where None.
+
+    Raises:
+        InputError: The host is not this machine's, is open to others without `auth`, or no port is free; the file of
+            passwords cannot be used.
+    """
+    let_in = None if auth is None else credentials(auth)
+    if let_in is None and not is_loopback(host):
+        raise InputError(
+            f"--host {host!r} lets other machines in, and what they ask may be of patients. Add --auth FILE with lines "
+            f"'user:password', or --auth prompt; or leave --host out."
+        )
+    place = free_port(host, port)
+    with _private_folder() as folder:
+        demo = _launched(model, cases, host, place, let_in)
+        try:
+            moved = f"Port {port} is taken; the page is at port {place} instead." if port not in (0, place) else ""
+            yield Opened(_url(host, place), folder, moved, demo)
+        finally:
+            demo.close(verbose=False)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def credentials(auth: str) -> Credentials:
+    """Users and passwords from a file, or from the keyboard for "prompt".
+
+    Raises:
+        InputError: The file cannot be read or holds a line that is none; no keyboard; an empty password.
+    """
+    return [_prompted()] if auth == PROMPT else _from_file(Path(auth))
+
+
+def _prompted() -> tuple[str, str]:
+    if not sys.stdin.isatty():
+        raise InputError("--auth prompt needs a terminal to type at. Give a file with lines 'user:password' instead.")
+    user = input("User: ").strip()
+    password = getpass.getpass("Password: ")
+    if not user or not password:
+        raise InputError("A user and a password are needed, and one of them was empty. Start again.")
+    return user, password
+
+
+def _from_file(path: Path) -> Credentials:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"--auth {str(path)!r} is not text in UTF-8. Give lines 'user:password'.") from error
+    except OSError as error:
+        raise InputError(
+            f"--auth {str(path)!r} cannot be read ({error.strerror}). Give a file with lines 'user:password', or "
+            "'prompt'."
+        ) from error
+    found = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            user, colon, password = line.strip().partition(":")
+            if not (user and colon and password):
+                raise InputError(f"Line {number} of --auth {str(path)!r} is not 'user:password'. Correct it.")
+            found.append((user, password))
+    if not found:
+        raise InputError(f"--auth {str(path)!r} names nobody. Add a line 'user:password'.")
+    return found
+
+
+def free_port(host: str, port: int) -> int:
+    """The port, or the next one that nobody listens at; any free one for 0.
+
+    Raises:
+        InputError: The host is no address of this machine, or all ports tried are taken.
+    """
+    reason: OSError | None = None
+    for wanted in range(port, min(port + NEXT_PORTS + 1, 65536)) if port else (0,):
+        try:
+            family = socket.getaddrinfo(host, wanted, type=socket.SOCK_STREAM)[0][0]
+            with socket.socket(family, socket.SOCK_STREAM) as tried:
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                tried.bind((host, wanted))
+                return int(tried.getsockname()[1])
+        except socket.gaierror as error:
+            raise InputError(f"--host {host!r} is no address. Use 127.0.0.1, or 0.0.0.0 with --auth.") from error
+        except OSError as error:
+            reason = error
+    said = "" if reason is None else f" ({reason.strerror})"
+    raise InputError(
+        f"Nothing can listen at {host!r}, ports {port} to {port + NEXT_PORTS}{said}. Choose another --port."
+    )
+
+
+def _url(host: str, port: int) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}/"
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """A folder that only this user may enter, where Gradio puts uploads; gone at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="medgemma-visualizer-"))  # 0o700
+    before = {name: os.environ.get(name) for name in ("GRADIO_TEMP_DIR", *SILENT)}
+    os.environ.update(SILENT | {"GRADIO_TEMP_DIR": str(folder)})
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _launched(model: Model, cases: QuestionSet | None, host: str, port: int, auth: Credentials | None) -> Any:
+    """Builds the page and starts its server."""
+    import gradio as gr  # after `SILENT` is set
+
+    from medgemma_visualizer.app import style
+    from medgemma_visualizer.app.build import build
+    from medgemma_visualizer.app.desk import Desk
+
+    desk = Desk(model)
+    demo = build(desk, cases)
+    demo.queue(default_concurrency_limit=None, api_open=False)
+    demo.launch(
+        server_name=host,
+        server_port=port,
+        auth=auth,
+        prevent_thread_lock=True,
+        quiet=True,
+        share=False,
+        inbrowser=False,
+        show_error=False,
+        run_history=False,
+        ssr_mode=False,
+        mcp_server=False,
+        pwa=False,
+        enable_monitoring=False,
+        footer_links=[],
+        max_file_size=MAX_UPLOAD,
+        state_session_capacity=MAX_SESSIONS,
+        theme=gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")),
+        css=style.CSS,
+        head=style.HEAD,
+        app_kwargs={"middleware": [_headers()], "docs_url": None, "redoc_url": None, "openapi_url": None},
+    )
+    return demo
+
+
+def _headers() -> Any:
+    """Adds `HEADERS` to every answer."""
+    from starlette.middleware import Middleware
+
+    added = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+
+    class Headers:
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            fixed = scope.get("path", "").startswith(("/assets/", "/static/"))  # the page's own scripts may be kept
+
+            async def sending(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    there = {name for name, _ in message["headers"]} | ({b"cache-control"} if fixed else set())
+                    message["headers"] = [*message["headers"], *((n, v) for n, v in added if n not in there)]
+                await send(message)
+
+            await self.app(scope, receive, sending)
+
+    return Middleware(Headers)
+
+
+@contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    """An event that SIGTERM and Ctrl-C set; what they did before is given back."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            with suppress(TypeError):  # a handler that was not set from Python
+                signal.signal(number, handler)

@@ -1,0 +1,52 @@
+"""`app`: the web page."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medgemma_visualizer.cli import options as o
+from medgemma_visualizer.errors import InputError
+
+
+def app(
+    host: Annotated[
+        str, typer.Option(help="Address to listen at. Any but a loopback address lets others in and needs --auth.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The next free one where it is taken; 0: any.")] = 7860,
+    auth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|prompt",
+            help="Who may enter: a file with lines 'user:password', or 'prompt' to type one. Never a password.",
+        ),
+    ] = None,
+    model: o.ModelName = "demo",
+    cases: Annotated[
+        str, typer.Option(help="What the menus offer: 'demo', a folder of cases, or a question file.")
+    ] = "demo",
+    images: Annotated[Path | None, typer.Option(help="The folder of a question file's films.")] = None,
+    question: Annotated[str | None, typer.Option("--question", "-q", help="For films that come without one.")] = None,
+    device: o.Device = "auto",
+    dtype: o.Dtype = "auto",
+    gpu: Annotated[int | None, typer.Option(min=0, help="Number of the GPU: the same as --device cuda:N.")] = None,
+    min_memory: o.MinMemory = None,
+) -> None:
+    """Open the web page: for this machine only, unless told otherwise. Nothing that visitors do stays on the disk."""
+    from medgemma_visualizer.app.serve import SILENT, serve
+    from medgemma_visualizer.cli import output
+
+    os.environ.update(SILENT)  # before the libraries that read it are loaded
+    if gpu is not None:
+        if device not in ("auto", f"cuda:{gpu}"):
+            raise InputError(f"--gpu {gpu} and --device {device} contradict each other. Give one of them.")
+        device = f"cuda:{gpu}"
+    with output.status(f"Loading {model}", quiet=False, bars=model != "demo"):
+        from medgemma_visualizer import verbs
+
+        found = verbs.load_cases(cases, question, images)
+        loaded = verbs.load_model(model, device=device, dtype=dtype, min_free_gb=min_memory)
+    serve(loaded, host, port, auth, cases=found, say=output.show)
