@@ -36,6 +36,13 @@ def listening(listener: Listener) -> Iterator[None]:
         _listener.reset(before)
 
 
+def tell(done: int, total: int, what: str) -> None:
+    """Tells whoever listens, for work that is no loop over items."""
+    listener = _listener.get()
+    if listener is not None:
+        listener(done, total, what)
+
+
 def track(items: Iterable[T], *, total: int, what: str, weights: Callable[[T], int] | None = None) -> Iterator[T]:
     """Passes items through and reports how many are done.
 

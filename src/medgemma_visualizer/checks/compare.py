@@ -24,6 +24,7 @@ from medgemma_visualizer.heatmaps.explain import explain_or_say_why
 from medgemma_visualizer.heatmaps.methods import METHODS
 from medgemma_visualizer.heatmaps.targets import ScoreFunction, resolve
 from medgemma_visualizer.heatmaps.ways import Beginning, sharing_picture
+from medgemma_visualizer.models.graphs import engine_of
 from medgemma_visualizer.models.reading import Reading, read
 from medgemma_visualizer.progress import track
 from medgemma_visualizer.records import Answer, Heatmap, Score, Scores
@@ -190,7 +191,7 @@ def compare_prompts(
 
 
 @contextmanager
-def read_once(reading: Reading, method: str) -> Iterator[Callable[..., Reading]]:
+def read_once(reading: Reading, *methods: str) -> Iterator[Callable[..., Reading]]:
     """Lends a function that asks further prompts of a picture, each answered and explained from one reading of it.
 
     The function takes the question and the answer's options, those of the reading where not given.
@@ -198,10 +199,12 @@ def read_once(reading: Reading, method: str) -> Iterator[Callable[..., Reading]]
     For methods by gradient the decoder's pass over the picture is kept with its graph: answer and map of a prompt come
     from one forward pass over its own words and one backward pass through everything.
     """
-    if METHODS[method].needs != "gradient" or not reading.prompt.image_first:
+    by_gradient = any(METHODS[method].needs == "gradient" for method in methods)
+    quick = engine_of(reading.model) is not None and "relevance" not in methods  # one captured pass a prompt
+    if quick or not by_gradient or not reading.prompt.image_first:
         yield lambda question, options=reading.options: reading.asking(question, options)
         return
-    beginning = Beginning(reading, attention=method == "relevance")
+    beginning = Beginning(reading, attention="relevance" in methods)
     vars(reading)["prefix"] = beginning.prefix.detached()
 
     def ask(question: str, options: Sequence[str] = reading.options) -> Reading:

@@ -127,11 +127,11 @@ def measure_case(model: Model, subject: Subject, plan: Plan) -> Measured:
     try:
         return _measured(_Asked.of(model, subject, plan))
     except VisualizerError as error:
-        reason = _without_paths(str(error), subject.case)
+        reason = without_paths(str(error), subject.case)
         return Measured(tuple(row_of(subject, name, reason=reason) for name in plan.methods), problem=reason)
 
 
-def _without_paths(reason: str, case: Case) -> str:
+def without_paths(reason: str, case: Case) -> str:
     """A reason worded alike for alike cases, so that it can be counted, and without the names of anybody's files."""
     return re.sub(r"'[^']*[/\\][^']*'", "a file", reason.replace(repr(str(case.image)), "the picture"))
 
@@ -264,30 +264,36 @@ class _Asked:
     def _erased_or_why(self, orders: Mapping[str, np.ndarray]) -> tuple[dict[str, Responses], str]:
         """What every order does under every imputer; nothing and the reason where nothing that is removed counts."""
         try:
-            return self._erased(orders), ""
+            return erased(self.reading, self.aim, orders, self.plan), ""
         except UnavailableError as error:
             return {}, f"no SRG: {error}"
-
-    def _erased(self, orders: Mapping[str, np.ndarray]) -> dict[str, Responses]:
-        plan, n = self.plan, int(np.prod(self.grid))
-        memo = Memo(ModelScorer(self.reading, self.aim, plan.imputers, plan.space, plan.seed))
-        counts = step_counts(n, plan.steps)
-        memo.learn(
-            (imputer, mask)
-            for imputer in plan.imputers
-            for order in orders.values()
-            for masks in erasures(order, counts, self.grid)
-            for mask in masks
-        )
-        refuse_rounding(memo.scores)
-        return {
-            name: {imputer: response(memo, imputer, order, counts) for imputer in plan.imputers}
-            for name, order in orders.items()
-        }
 
     def _srgs(self, erased: Responses) -> Numbers:
         n = int(np.prod(self.grid))
         return {SRG + name: curve_metrics(found, found.shares, n)["srg"] for name, found in erased.items()}
+
+
+def erased(reading: Reading, aim: Aim, orders: Mapping[str, np.ndarray], plan: Plan) -> dict[str, Responses]:
+    """How f answers to every order of the cells, by imputer; no altered picture is scored twice.
+
+    Raises:
+        UnavailableError: Nothing that is removed changes the score.
+    """
+    grid = reading.model.grid
+    memo = Memo(ModelScorer(reading, aim, plan.imputers, plan.space, plan.seed))
+    counts = step_counts(int(np.prod(grid)), plan.steps)
+    memo.learn(
+        (imputer, mask)
+        for imputer in plan.imputers
+        for order in orders.values()
+        for masks in erasures(order, counts, grid)
+        for mask in masks
+    )
+    refuse_rounding(memo.scores)
+    return {
+        name: {imputer: response(memo, imputer, order, counts) for imputer in plan.imputers}
+        for name, order in orders.items()
+    }
 
 
 def row_of(subject: Subject, method: str, **measured: Any) -> Row:
