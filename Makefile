@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo trust sensitivity demo-model test test-slow lint format clean pictures benchmark
+.PHONY: help setup demo trust sensitivity demo-model browser test test-slow lint format clean pictures screenshots benchmark
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ setup: $(STAMP)  ## make .venv
 
 demo: $(STAMP)  ## ask the embedded model about an embedded film and draw where it looked
 	$(VENV)/bin/medgemma-visualizer analyze --out demo-output
+
+browser:  ## install what the tests of the page need: Chromium (Debian), axe-core (npm)
+	tools/setup_browser.sh
 
 test: $(STAMP)  ## run the tests, but for the slow ones
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
@@ -69,3 +72,6 @@ pictures: $(STAMP)  ## draw the pictures of the README anew
 	$(VENV)/bin/medgemma-visualizer analyze --all-methods --out demo-output
 	mkdir -p docs/images && cp demo-output/overlay.png docs/images/where_it_looked.png
 	cp demo-output/methods.png docs/images/methods.png
+
+screenshots: $(STAMP)  ## draw the pictures of the page anew, from the running page
+	$(VENV)/bin/python tools/screenshots.py docs/images

@@ -98,7 +98,8 @@ def serve(
     Raises:
         InputError: As in `opened`.
     """
-    with opened(model, host, port, auth, cases=cases) as page, _stopping() as stopped:
+    # Stopping is heard before anything lies on the disk: the page answers before `opened` comes back.
+    with _stopping() as stopped, opened(model, host, port, auth, cases=cases) as page:
         if page.moved:
             say(page.moved)
         say(f"Open {page.url} in a browser. Stop with Ctrl-C.")

@@ -1,0 +1,144 @@
+"""A server of the page in a process of its own, with every address that it asks for written down.
+
+Run as a script it is that process; `served` starts it. The interpreter's audit events see each connection and each
+look-up of a name, whichever library makes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+#: Audit events of Python that name another machine, and where in their arguments it stands.
+ASKING = {
+    "socket.connect": 1,
+    "socket.sendto": 1,
+    "socket.sendmsg": 1,
+    "socket.getaddrinfo": 0,
+    "socket.gethostbyname": 0,
+    "socket.gethostbyaddr": 0,
+}
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+START_S, STOP_S = 90.0, 20.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running page.
+
+    Attributes:
+        url: Where it is.
+        process: Runs it.
+        temporary: Where everything that it puts on the disk lies.
+        asked: Holds a line of JSON for each address asked for, [event, address].
+        printed: What it printed.
+    """
+
+    url: str
+    process: subprocess.Popen[bytes]
+    temporary: Path
+    asked: Path
+    printed: Path
+
+    def addresses(self) -> list[tuple[str, str]]:
+        """(event, address) of everything asked for so far."""
+        return [tuple(json.loads(line)) for line in self.asked.read_text().splitlines()]
+
+    def private(self) -> list[Path]:
+        """The folder of this start, for uploads; none once it has been stopped."""
+        return sorted(self.temporary.glob("medgemma-visualizer-*"))
+
+    def files(self) -> list[str]:
+        """Files that lie in its temporary folder now."""
+        return sorted(str(p.relative_to(self.temporary)) for p in self.temporary.rglob("*") if p.is_file())
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Stops it as a person would; returns its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(STOP_S)
+
+
+@contextmanager
+def served(folder: Path, *options: str) -> Iterator[Server]:
+    """The page on the embedded model, at a free port, its temporary files below `folder`."""
+    port = free_port()
+    temporary, asked, printed = folder / "temporary", folder / "asked", folder / "printed"
+    temporary.mkdir(parents=True)
+    asked.touch()
+    surroundings = {**os.environ, "TMPDIR": str(temporary), "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, __file__, str(asked), "app", "--port", str(port), *options]
+    with printed.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=surroundings)
+    server = Server(f"http://127.0.0.1:{port}/", process, temporary, asked, printed)
+    try:
+        _wait(server)
+        yield server
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody listens at."""
+    with socket.socket() as tried:
+        tried.bind(("127.0.0.1", 0))
+        return int(tried.getsockname()[1])
+
+
+def _wait(server: Server) -> None:
+    """Until the page answers."""
+    until = time.monotonic() + START_S
+    while time.monotonic() < until:
+        if server.process.poll() is not None:
+            raise RuntimeError(f"The server ended at its start:\n{server.printed.read_text()}")
+        try:
+            with urllib.request.urlopen(server.url, timeout=5):
+                return
+        except urllib.error.HTTPError:  # it answers, if only to ask for a password
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError(f"The server did not answer within {START_S:.0f} s:\n{server.printed.read_text()}")
+
+
+def watch(asked: str) -> None:
+    """Writes every address asked for from now on into a file. Cannot be undone within the process."""
+    place = os.open(asked, os.O_WRONLY | os.O_APPEND)
+
+    def hook(event: str, given: tuple[Any, ...]) -> None:
+        if event in ASKING:
+            address = given[ASKING[event]]
+            text = address[0] if isinstance(address, tuple) and address else address
+            os.write(place, (json.dumps([event, _text(text)]) + "\n").encode())
+
+    sys.addaudithook(hook)
+
+
+def _text(address: object) -> str:
+    return address.decode(errors="replace") if isinstance(address, bytes) else str(address)
+
+
+if __name__ == "__main__":
+    tempfile.tempdir = None
+    watch(sys.argv[1])
+    from medgemma_visualizer.cli import main
+
+    main(sys.argv[2:])
