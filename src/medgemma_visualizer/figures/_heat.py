@@ -92,6 +92,7 @@ class Heat:
         painted: bool (height, width): where colour goes.
         low, high: Values that get the lowest and the highest colour.
         label: What the numbers are.
+        cells: float64 (rows, cols): the grid in the same unit.
     """
 
     values: np.ndarray
@@ -99,6 +100,7 @@ class Heat:
     low: float
     high: float
     label: str
+    cells: np.ndarray
 
     @property
     def flat(self) -> bool:
@@ -159,7 +161,7 @@ def paint(film: np.ndarray, warmth: Heat, look: Look) -> np.ndarray:
     mixed = film.copy()
     if warmth.flat:
         return mixed
-    place = warmth.painted if look.trusted else warmth.painted & ~_stripes(warmth.painted.shape)
+    place = warmth.painted if look.trusted else warmth.painted & ~stripes(warmth.painted.shape)
     colours = look.colours()(Normalize(warmth.low, warmth.high)(warmth.values[place]), bytes=True)[:, :3]  # (pixels, 3)
     mixed[place] = np.rint((1 - look.alpha) * film[place] + look.alpha * colours).astype(np.uint8)
     return mixed
@@ -217,7 +219,7 @@ def _in_unit(cells: np.ndarray, look: Look) -> tuple[np.ndarray, str]:
     return 100 * cells / total, f"share of relevance (% a cell{spread})"
 
 
-def _stripes(shape: tuple[int, ...]) -> np.ndarray:
+def stripes(shape: tuple[int, ...]) -> np.ndarray:
     """Diagonal gaps, bool (height, width): grey alone could be taken for a shadow on the film."""
     step = max(max(shape) // 32, 2)
     y, x = np.ogrid[: shape[0], : shape[1]]
@@ -232,7 +234,7 @@ def _spread(cells: np.ndarray, shape: tuple[int, int], body: np.ndarray | None, 
         painted = painted & (upsample(inner, *shape, "nearest") > 0.5)
     if not painted.any():
         raise InputError(f"border_strip={look.border_strip} leaves no cell of the body to draw; use a smaller number.")
-    return Heat(values, painted, *_limits(values[painted], look), label)
+    return Heat(values, painted, *_limits(values[painted], look), label, cells)
 
 
 def _limits(values: np.ndarray, look: Look) -> tuple[float, float]:
