@@ -39,6 +39,9 @@ class Case:
         view: "PA", "AP", "LATERAL", … where known.
         source: Where the case comes from ("demo", "user", a folder's name).
         simulated: True for the embedded films, which no patient ever had.
+        rendering: How a DICOM file is, or was, made into a film: a name of `data.dicom.RENDERINGS`; None takes the
+            default, and is all that other pictures have.
+        notice: What must be known of the film to read anything said of it, such as text burnt into its pixels.
     """
 
     id: str
@@ -52,6 +55,8 @@ class Case:
     view: str | None = None
     source: str = "user"
     simulated: bool = False
+    rendering: str | None = None
+    notice: str = ""
 
     def asking(self, question: str) -> Case:
         """The same picture with another question: truth, options and finding belonged to the old one and are gone."""

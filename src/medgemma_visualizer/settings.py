@@ -30,6 +30,9 @@ INPUT_LIMITS = {
     "image_pixels": 64_000_000,
 }
 
+#: How a DICOM file becomes a film where nobody chose; the names are those of data/dicom.py, `RENDERINGS`.
+DEFAULT_RENDERING = "dicom-voi"
+
 #: Thresholds of the specification, section 10: "good" and "acceptable" are inclusive, in the metric's own direction.
 QUALITY_THRESHOLDS: dict[str, dict[str, float]] = {
     "inside_body_ratio": {"good": 0.7, "acceptable": 0.5},

@@ -1,7 +1,8 @@
 """From a file, a PIL image or an array to 8-bit RGB, or one sentence that says why not.
 
-Knows pixels: depth, palette, transparency, orientation, damage, size. Does not know DICOM, masks, or what a film shows,
-and never opens a network address. Nothing but pixels leaves: no EXIF, no text, no path.
+Knows pixels: depth, palette, transparency, orientation, damage, size. Hands DICOM files to `dicom`, which is loaded
+when the first one comes. Does not know masks, or what a film shows, and never opens a network address. Nothing but
+pixels leaves: no EXIF, no text, no path.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ from medgemma_visualizer.settings import INPUT_LIMITS
 
 Reader: TypeAlias = Callable[[BinaryIO], ImageFile]
 
-FORMATS = "PNG, JPEG, TIFF, BMP or WEBP"
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+FORMATS = "PNG, JPEG, TIFF, BMP, WEBP or DICOM"
+DICOM_SUFFIXES = (".dcm", ".dicom")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", *DICOM_SUFFIXES)
 
 # The content decides, never the name. These constructors read headers only and leave the size limit to us, where
 # PIL.Image.open would apply its own.
@@ -47,7 +49,6 @@ _READERS: tuple[tuple[str, int, bytes, Reader], ...] = (
     ("BMP", 0, b"BM", BmpImageFile),
 )
 _NOT_READ = (
-    ("a DICOM file, and DICOM files are not read yet", 128, b"DICM"),
     ("a GIF, which may be animated and is not read", 0, b"GIF8"),
     ("a PDF document, not a picture", 0, b"%PDF"),
     ("a JPEG 2000 picture, which is not read", 4, b"jP  "),
@@ -55,24 +56,33 @@ _NOT_READ = (
     ("a ZIP archive, not a picture", 0, b"PK\x03\x04"),
     ("a gzip archive, not a picture", 0, b"\x1f\x8b"),
 )
+#: Views from the side. Findings, body outline and chance levels here are of views from the front or back.
+LATERAL_VIEWS = ("LATERAL", "LAT", "LL", "RL", "XTABLE")
+
+_DICOM_AT, _DICOM_MARK = 128, b"DICM"  # the first 128 bytes are free, and may even be a TIFF header
 _HEAD_BYTES = 1024
 _DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 _WHITE_IS_ZERO = 0  # TIFF, PhotometricInterpretation
 _PHOTOMETRIC = 262
 
 
-def open_image(source: Any, max_pixels: int | None = None) -> Image.Image:
+def open_image(
+    source: Any, max_pixels: int | None = None, *, rendering: str | None = None, allow_lateral: bool = False
+) -> Image.Image:
     """Reads a picture as a person would see it: upright, opaque, 8-bit RGB.
 
     8-bit levels stay as they are, and floats within [0, 1] are taken as fractions of white. Every other depth (16-bit,
     32-bit, floats beyond [0, 1]) is stretched linearly from its own minimum to its own maximum, because 16-bit
     radiographs often fill 12 bits only and would come out black; a constant picture of that kind comes out black.
     Transparent parts show black, as unexposed film does. A 16-bit TIFF whose zero is white is turned the right way.
+    A DICOM file, whatever it is called, is made into a film as `rendering` says.
 
     Args:
         source: A path; a PIL image; an array (height, width), (height, width, 1 | 3 | 4); or a torch tensor
             (height, width) or (1 | 3, height, width).
         max_pixels: Largest height × width that will be decoded; None takes INPUT_LIMITS["image_pixels"].
+        rendering: A name of `dicom.RENDERINGS`, for DICOM files; the default one where None.
+        allow_lateral: Takes a DICOM file that says it is a view from the side.
 
     Returns:
         A new image of mode RGB that carries nothing but pixels.
@@ -82,9 +92,9 @@ def open_image(source: Any, max_pixels: int | None = None) -> Image.Image:
     """
     limit = INPUT_LIMITS["image_pixels"] if max_pixels is None else max_pixels
     if isinstance(source, str | os.PathLike):
-        return _from_file(os.fspath(source), limit)
+        return _from_file(os.fspath(source), limit, rendering, allow_lateral)
     if isinstance(source, Image.Image):
-        _refuse_large("The image", source.size, limit)
+        refuse_large("The image", source.size, limit)
         with _as_damage("The image", "picture"):
             _refuse_several("The image", source)
             return _to_rgb(source, "The image")
@@ -96,12 +106,17 @@ def open_image(source: Any, max_pixels: int | None = None) -> Image.Image:
 
 
 def picture(case: Case) -> Image.Image:
-    """The case's film as 8-bit RGB, read now if it is a path.
+    """The case's film as 8-bit RGB, read now if it is a path; a DICOM file in the case's rendering.
 
     Raises:
-        InputError: The film cannot be read whole.
+        InputError: The film cannot be read whole, or is a lateral view and the case does not say so.
     """
-    return open_image(case.image)
+    return open_image(case.image, rendering=case.rendering, allow_lateral=is_lateral(case.view))
+
+
+def is_lateral(view: str | None) -> bool:
+    """Whether a view is one from the side."""
+    return view is not None and view.strip().upper() in LATERAL_VIEWS
 
 
 def grayscale(image: Image.Image) -> np.ndarray:
@@ -116,13 +131,38 @@ def is_tensor(source: object) -> bool:
     return torch is not None and isinstance(source, torch.Tensor)
 
 
-def _from_file(name: str, limit: int) -> Image.Image:
+def is_dicom(path: Path | str) -> bool:
+    """Whether a file has DICOM's mark, whatever it is called.
+
+    Raises:
+        InputError: The file cannot be opened.
+    """
+    with _naming(str(path)), Path(path).open("rb") as file:
+        return _has_dicom_mark(file.read(_HEAD_BYTES))
+
+
+def _has_dicom_mark(head: bytes) -> bool:
+    return head[_DICOM_AT:].startswith(_DICOM_MARK)
+
+
+def _from_file(name: str, limit: int, rendering: str | None, allow_lateral: bool) -> Image.Image:
     path = check_picture_path(name)
+    if is_dicom(name):
+        from medgemma_visualizer.data.dicom import read_dicom  # loads pydicom, which nobody else needs
+
+        film = read_dicom(name, rendering, allow_lateral=allow_lateral, max_pixels=limit)
+        return film.picture.convert("RGB")
+    with _naming(name), path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+        file.seek(0)
+        return _decode(file, *_reader(head, path, name), name, limit)
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Says of which file the system complains, and what to do."""
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-            file.seek(0)
-            return _decode(file, *_reader(head, path, name), name, limit)
+        yield
     except PermissionError as error:
         raise InputError(f"{name!r} may not be read by this user; change its permissions or copy it.") from error
     except OSError as error:
@@ -167,8 +207,8 @@ def _what_it_is(head: bytes, path: Path) -> str:
     for words, at, magic in _NOT_READ:
         if head[at:].startswith(magic):
             return words
-    if path.suffix.lower() in (".dcm", ".dicom"):
-        return _NOT_READ[0][0]
+    if path.suffix.lower() in DICOM_SUFFIXES:
+        return "named like a DICOM file but is none ('DICM' does not stand at byte 128)"
     if b"<svg" in head.lower():
         return "an SVG drawing, which is not read"
     return "text, not a picture" if _is_text(head) else f"no picture in a known format ({FORMATS})"
@@ -185,7 +225,7 @@ def _is_text(head: bytes) -> bool:
 def _decode(file: BinaryIO, kind: str, reader: Reader, name: str, limit: int) -> Image.Image:
     with _as_damage(repr(name), kind), _heeding_the_decoder():
         image = reader(file)
-        _refuse_large(repr(name), image.size, limit)
+        refuse_large(repr(name), image.size, limit)
         _refuse_several(repr(name), image)
         if kind == "PNG":  # decoding alone overlooks broken checksums and a missing end
             image.verify()
@@ -226,7 +266,12 @@ def _heeding_the_decoder() -> Iterator[None]:
         yield
 
 
-def _refuse_large(name: str, size: tuple[int, int], limit: int) -> None:
+def refuse_large(name: str, size: tuple[int, int], limit: int) -> None:
+    """Refuses a picture of more than `limit` pixels, or of none; size is (width, height).
+
+    Raises:
+        InputError: With the name as given, which is quoted already where it is a file's.
+    """
     width, height = size
     if width * height > limit:
         raise InputError(
@@ -277,7 +322,7 @@ def _from_array(array: np.ndarray, name: str, limit: int) -> Image.Image:
         raise InputError(
             f"{name} has the shape {array.shape}; give one picture of (height, width) or (height, width, 3)."
         )
-    _refuse_large(name, (array.shape[1], array.shape[0]), limit)
+    refuse_large(name, (array.shape[1], array.shape[0]), limit)
     if array.ndim == 3 and array.shape[2] == 4 and array.dtype != np.uint8:
         raise InputError(f"{name} has transparency in {array.dtype}; give uint8, or three channels.")
     return _to_rgb(Image.fromarray(_to_8_bit(array, name)), name)

@@ -4,7 +4,8 @@ Knows how such places are laid out; does not know how a film was made or what a 
 
 A folder of cases holds `questions.csv`, the films that it names, and, where the truth is known, an index `cases.json`:
 {"films": {"films/….png": {"masks": {"pleural_effusion": "masks/….png"}}}}, all paths relative to the folder. A folder
-without `questions.csv` is a folder of pictures, of which one question is asked.
+without `questions.csv` is a folder of pictures, of which one question is asked; DICOM files in it that are no frontal
+radiographs are left out, and counted.
 """
 
 from __future__ import annotations
@@ -22,10 +23,17 @@ import numpy as np
 from PIL import Image
 
 from medgemma_visualizer.data.inputs import check_question
-from medgemma_visualizer.data.photo import SUFFIXES, check_picture_path, grayscale, open_image
-from medgemma_visualizer.data.questions import QUESTION_FILE_SUFFIXES, QuestionSet, case_id, read_questions
+from medgemma_visualizer.data.photo import (
+    SUFFIXES,
+    check_picture_path,
+    grayscale,
+    is_dicom,
+    open_image,
+)
+from medgemma_visualizer.data.questions import QUESTION_FILE_SUFFIXES, LeftOut, QuestionSet, case_id, read_questions
 from medgemma_visualizer.errors import InputError, unknown_name
 from medgemma_visualizer.records import Case
+from medgemma_visualizer.settings import DEFAULT_RENDERING
 
 DEMO = "demo"
 _QUESTIONS, _INDEX = "questions.csv", "cases.json"
@@ -89,7 +97,8 @@ def load_cases(source: Path | str = DEMO, question: str | None = None, images: P
     if not path.exists() and not path.suffix and path.name == str(source):
         hint = "A folder, a question file (.csv) or a picture is named by its path."
         raise InputError(f"{unknown_name('source of cases', str(source), [DEMO])} {hint}")
-    return QuestionSet((_asked_of(check_picture_path(str(source)), question, "user"),))
+    film = check_picture_path(str(source))
+    return QuestionSet((_with_header(_asked_of(film, question, "user"), film),))
 
 
 @functools.cache
@@ -128,10 +137,48 @@ def _brings_questions(path: Path) -> bool:
 def _from_folder(folder: Path, question: str | None, images: Path | str | None) -> QuestionSet:
     if (folder / _QUESTIONS).is_file():
         return _from_question_folder(folder, images)
-    films = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    films = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES or _unnamed_dicom(path))
     if not films:
         raise InputError(f"{str(folder)!r} holds neither {_QUESTIONS} nor pictures; name a folder that does.")
-    return QuestionSet(tuple(_asked_of(film, question, folder.name) for film in films), source=folder.name)
+    cases, left_out = [], []
+    for number, film in enumerate(films, start=1):
+        asked = _asked_of(film, question, folder.name)
+        try:
+            cases.append(_with_header(asked, film))
+        except InputError as error:
+            left_out.append(LeftOut(number, str(error).removeprefix(f"{str(film)!r} ")))
+    found = QuestionSet(tuple(cases), tuple(left_out), source=folder.name)
+    if not cases:
+        reasons = "; ".join(f"{reason} ({count} ×)" for reason, count in found.reasons.items())
+        raise InputError(f"{str(folder)!r} holds no picture that can be used: {reasons}")
+    return found
+
+
+def _unnamed_dicom(path: Path) -> bool:
+    """Whether this is a DICOM file whose name does not say so, as archives export them."""
+    return path.is_file() and is_dicom(path)
+
+
+def _with_header(case: Case, film: Path) -> Case:
+    """With what a DICOM file says of its film; other pictures say nothing.
+
+    A file's name often holds a patient's, so that it does not become part of an id.
+
+    Raises:
+        InputError: The film will not be readable.
+    """
+    if not is_dicom(film):
+        return case
+    from medgemma_visualizer.data.dicom import read_header  # loads pydicom, which nobody else needs
+
+    header = read_header(film)
+    return replace(
+        case,
+        id=case_id("film", film.name, case.question),
+        view=header.view,
+        rendering=DEFAULT_RENDERING,
+        notice=" ".join(header.notices),
+    )
 
 
 def _from_question_folder(folder: Path, images: Path | str | None) -> QuestionSet:
