@@ -271,7 +271,7 @@ def _judged(asked: Asked, case: Case, body: np.ndarray, known: bool) -> Asked:
     assert asked.reading is not None
     own = case if asked.question == case.question else case.asking(asked.question)
     scores = _scored(asked.heatmap, own, body) if asked.heatmap.available else Scores()
-    return replace(asked, answer=_noticed(asked.reading, known, asked.heatmap.target), scores=scores)
+    return replace(asked, answer=_noticed(asked.reading, known, asked.heatmap.target, case.notice), scores=scores)
 
 
 def analysis_of(comparison: Comparison, case: Case) -> Analysis:
@@ -422,7 +422,7 @@ def noticed(reading: Reading, case: Case, explained: Target | None = None) -> An
         explained: What a map explains. Yes against no is warned of where the model says neither, and so is a phrase
             that the model did not say.
     """
-    return _noticed(reading, _known(reading.model, reading.image), explained)
+    return _noticed(reading, _known(reading.model, reading.image), explained, case.notice)
 
 
 def _known(model: Model, image: Image) -> bool:
@@ -430,8 +430,8 @@ def _known(model: Model, image: Image) -> bool:
     return not model.is_demo or is_demo_film(image)
 
 
-def _noticed(reading: Reading, known: bool, explained: Target | None = None) -> Answer:
-    notices = [] if known else [DEMO_NOTICE]
+def _noticed(reading: Reading, known: bool, explained: Target | None = None, of_film: str = "") -> Answer:
+    notices = ([of_film] if of_film else []) + ([] if known else [DEMO_NOTICE])
     said, kind = reading.answer, "" if explained is None else explained.kind
     if not reading.prompt.image_first:
         notices.append("The question precedes the image, so nothing in the question can depend on the image.")

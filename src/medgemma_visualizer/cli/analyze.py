@@ -49,11 +49,14 @@ def analyze(
             metavar="ROW,COL", help="Also tell which words lean on a cell of the grid, from 0 at the top left."
         ),
     ] = None,
+    rendering: o.Rendering = None,
+    allow_lateral: o.AllowLateral = False,
     as_json: o.AsJson = False,
 ) -> None:
     """Ask a question of a radiograph and see where the model looked.
 
     Writes result.json, heatmap.npz, overlay.png and scores.png; methods.png and tokens.html where asked for.
+    Of a DICOM file it also tells how far answer and map move with another rendering.
     """
     from medgemma_visualizer.cli import inputs, output
     from medgemma_visualizer.cli.words import cell_of
@@ -63,7 +66,7 @@ def analyze(
     place = None if cell is None else cell_of(cell)
     output.check_style(colormap)
     with inputs.opening_up_to(max_pixels):
-        asked = inputs.case_of(image, question, target, case)
+        asked = inputs.case_of(image, question, target, case, rendering, allow_lateral)
         loaded = inputs.loaded(model, method, quiet=as_json, device=device, dtype=dtype, min_free_gb=min_memory)
         from medgemma_visualizer import verbs
         from medgemma_visualizer.checks.trust import DISTRUST
@@ -81,7 +84,8 @@ def analyze(
             )
         extras = _extras(analysis, target, all_methods, tokens, options, quiet=as_json)
         trust = verbs.trust_of(analysis)
-        parts = _parts(analysis, target, words, place, options, quiet=as_json) | {"trust": trust_part(trust)}
+        parts = _of_film(analysis, image, target, options, quiet=as_json)
+        parts |= _parts(analysis, target, words, place, options, quiet=as_json) | {"trust": trust_part(trust)}
         # "with care" stands on the screen; a map not to be trusted must not look like one.
         style = {"trust": trust} if trust.word == DISTRUST else {}
         look = {"colormap": colormap, "grid_lines": grid_lines, **style}
@@ -108,6 +112,17 @@ def _extras(
             own = options_of(heatmap, options) if heatmap.available else {}
             extras["tokens.html"] = verbs.draw_tokens(analysis, used, **own)
     return extras
+
+
+def _of_film(
+    analysis: Analysis, image: Path | None, target: str | None, options: dict[str, Any], *, quiet: bool
+) -> dict[str, Part]:
+    """What is known of a DICOM file, and whether its rendering matters; nothing of other pictures."""
+    if analysis.case.rendering is None:
+        return {}
+    from medgemma_visualizer.cli import films  # loads pydicom, which nobody else needs
+
+    return films.parts(analysis, image, target, options, quiet=quiet)
 
 
 def _parts(

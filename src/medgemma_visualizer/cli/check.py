@@ -48,6 +48,8 @@ def check(
     text_first: o.TextFirst = False,
     colormap: o.ColourMap = VIZ_CONFIG["colormap"],
     grid_lines: o.GridLines = False,
+    rendering: o.Rendering = None,
+    allow_lateral: o.AllowLateral = False,
     as_json: o.AsJson = False,
 ) -> None:
     """Ask a question of a radiograph, see where the model looked, and whether to believe that map.
@@ -63,7 +65,7 @@ def check(
     if no_sanity and full_sanity:
         raise InputError("--no-sanity and --full-sanity exclude each other. Give one of them.")
     with inputs.opening_up_to(max_pixels):
-        asked = inputs.case_of(image, question, target, case)
+        asked = inputs.case_of(image, question, target, case, rendering, allow_lateral)
         loaded = inputs.loaded(model, method, quiet=as_json, device=device, dtype=dtype, min_free_gb=min_memory)
         from medgemma_visualizer import verbs
         from medgemma_visualizer.cli import checked

@@ -77,6 +77,8 @@ def compare(
     max_pixels: o.MaxPixels = INPUT_LIMITS["image_pixels"],
     text_first: o.TextFirst = False,
     colormap: o.ColourMap = VIZ_CONFIG["colormap"],
+    rendering: o.Rendering = None,
+    allow_lateral: o.AllowLateral = False,
     as_json: o.AsJson = False,
 ) -> None:
     """Ask one radiograph in several wordings: does the answer change, does the map?
@@ -98,7 +100,8 @@ def compare(
     with inputs.opening_up_to(max_pixels):
         told: dict[str, Any] = {"own": prompt or (), "file": prompts, "count": variations, "seed": seed}
         told |= {"strategies": strategy} if strategy else {}
-        asked, wordings = _asked(image, question, target, case, told, needed=names is None)
+        film = (rendering, allow_lateral)
+        asked, wordings = _asked(image, question, target, case, told, names is None, film)
         only = names is not None and wordings is None  # no prompts to compare: the film is only disturbed
         if only and (other or other_question):
             raise InputError("--other and --other-question stand beside a comparison of prompts. Add --prompt.")
@@ -154,12 +157,19 @@ def _further(
 
 
 def _asked(
-    image: Path | None, question: str | None, target: str | None, number: str | None, told: dict[str, Any], needed: bool
+    image: Path | None,
+    question: str | None,
+    target: str | None,
+    number: str | None,
+    told: dict[str, Any],
+    needed: bool,
+    film: tuple[str | None, bool],
 ) -> tuple[Case, Sequence[str | Variation] | None]:
     """The case and its prompts, None where there are none to compare; refused here, before a model is loaded.
 
     Args:
         needed: Whether there must be two prompts: then None stands for the technical and the simple form.
+        film: Rendering of a DICOM file, and whether it may be of a lateral view.
     """
     from medgemma_visualizer.checks.context import prompts_for, text_of
     from medgemma_visualizer.checks.prompts import generate_prompt_variations
@@ -167,9 +177,9 @@ def _asked(
 
     if image is not None and question is None:
         wordings = prompts_for(None, **told)
-        asked = inputs.case_of(image, text_of(wordings[0]) if wordings else None, target, number)
+        asked = inputs.case_of(image, text_of(wordings[0]) if wordings else None, target, number, *film)
     else:
-        asked = inputs.case_of(image, question, target, number)
+        asked = inputs.case_of(image, question, target, number, *film)
         wordings = prompts_for(asked.question, **told)
     if len(wordings) < 2 and not needed:
         return asked, None

@@ -45,15 +45,36 @@ def loaded(name: str, method: str | None, *, quiet: bool, **how: Any) -> Model:
         return verbs.load_model(name, **how)
 
 
-def case_of(image: Path | None, question: str | None, target: str | None, number: str | None) -> Case:
-    """The case that was asked for, its picture read, before any model is loaded."""
+def case_of(
+    image: Path | None,
+    question: str | None,
+    target: str | None,
+    number: str | None,
+    rendering: str | None = None,
+    allow_lateral: bool = False,
+) -> Case:
+    """The case that was asked for, its picture read, before any model is loaded.
+
+    Args:
+        image: A file; None for an embedded film.
+        question: What to ask; None where an embedded case brings its own.
+        target: Refused here where it can be nothing.
+        number: Number or id of an embedded case.
+        rendering: Of a DICOM file; the default one where None.
+        allow_lateral: Takes a DICOM file of a lateral view.
+    """
     from medgemma_visualizer.data.inputs import check_question, check_target
-    from medgemma_visualizer.data.photo import open_image
+    from medgemma_visualizer.data.photo import check_picture_path, is_dicom, open_image
     from medgemma_visualizer.errors import InputError
     from medgemma_visualizer.records import Case
 
     if target is not None:
         check_target(target)
+    dicom = image is not None and is_dicom(check_picture_path(str(image)))
+    if rendering is not None and not dicom:
+        raise InputError(
+            f"--rendering {rendering!r} is for DICOM files, and no such file is asked about; leave it out."
+        )
     if image is None:
         found = _embedded(number)
         if question is None:
@@ -61,10 +82,19 @@ def case_of(image: Path | None, question: str | None, target: str | None, number
         return found.asking(check_question(question))
     if number is not None:
         raise InputError("Give an image or --case, not both.")
-    picture = open_image(image)
+    seen = _dicom_film(image, rendering, allow_lateral) if dicom else {"image": open_image(image)}
     if question is None:
         raise InputError(f'What is to be asked of {str(image)!r}? Add --question "Is there a pleural effusion?".')
-    return Case(id="image", image=picture, question=check_question(question))
+    return Case(id="image", question=check_question(question), **seen)
+
+
+def _dicom_film(image: Path, rendering: str | None, allow_lateral: bool) -> dict[str, Any]:
+    """What a case takes from a DICOM file."""
+    from medgemma_visualizer.data.dicom import read_dicom
+
+    film = read_dicom(image, rendering, allow_lateral=allow_lateral)
+    told = {"view": film.view, "rendering": film.rendering, "notice": " ".join(film.notices)}
+    return {"image": film.picture, **told}
 
 
 def _embedded(number: str | None) -> Case:

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from medgemma_visualizer.settings import RECOMMENDED_METHOD
+from medgemma_visualizer.settings import DEFAULT_RENDERING, RECOMMENDED_METHOD
 
 Image = Annotated[
-    Path | None, typer.Argument(help="A radiograph (PNG, JPEG, TIFF, BMP or WebP). None: an embedded one.")
+    Path | None, typer.Argument(help="A radiograph (DICOM, PNG, JPEG, TIFF, BMP or WebP). None: an embedded one.")
 ]
 Question = Annotated[str | None, typer.Option("--question", "-q", help="What to ask of it.")]
 Target = Annotated[
@@ -49,5 +49,13 @@ MaxPixels = Annotated[int, typer.Option(min=1, help="Largest image that is opene
 TextFirst = Annotated[bool, typer.Option(help="Put the question before the image.")]
 ColourMap = Annotated[str, typer.Option(help="Any perceptual map of matplotlib, or 'jet'.")]
 GridLines = Annotated[bool, typer.Option(help="Draw the grid of image tokens.")]
+Rendering = Annotated[
+    str | None,
+    typer.Option(
+        help="How a DICOM file becomes a film: 'dicom-voi', as a viewer shows it, or 'mimic-jpg', as the JPEG files of"
+        f" MIMIC-CXR-JPG were made. None: {DEFAULT_RENDERING!r}."
+    ),
+]
+AllowLateral = Annotated[bool, typer.Option("--allow-lateral", help="Take a DICOM file of a lateral view too.")]
 Space = Annotated[str, typer.Option(help="What is removed: cells of the picture (pixels) or image tokens (tokens).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
