@@ -31,6 +31,14 @@ def test_each_imputer_has_a_panel_for_removal_and_one_for_revelation(curves, wor
     assert "Research use only" in said
 
 
+def test_one_side_is_a_figure_of_its_own(curves, words):
+    page = curves_page({"blur": curves, "mean": curves}, VERDICT, "probability", ["alone"])
+    assert [
+        line.get_ydata().tolist() for axes in page.axes for line in axes.lines if line.get_label() == "this map"
+    ] == [curves.map.alone.tolist()] * 2
+    assert "cells removed" not in words(page)
+
+
 def test_lines_are_the_numbers_and_the_dotted_line_is_the_fully_masked_score(curves):
     page = curves_page({"blur": curves}, "", "probability")
     lines = {line.get_label(): line for line in page.axes[0].lines}

@@ -18,6 +18,7 @@ COLOURS = {"map": "#0072b2", "inverse": "#d55e00", "centre": "#009e73", "random"
 DASHES = {"map": "-", "inverse": "--", "centre": "-.", "random": "-"}
 LABELS = {"map": "this map", "inverse": "its inverse", "centre": "centre first"}
 PANEL_WIDTH, PANEL_HEIGHT, LEFT, GAP, LEGEND, FOOT = 330, 210, 70, 50, 200, 40
+TITLES = {"without": "cells removed, most relevant first", "alone": "cells revealed, most relevant first"}
 BETWEEN = 84  # from one row of panels to the next: axis labels and the next title
 
 
@@ -53,7 +54,13 @@ class Curves(Protocol):
     def prior(self) -> float: ...
 
 
-def curves_figure(curves: Mapping[str, Curves], *, verdict: str = "", unit: str = "probability") -> Image.Image:
+def curves_figure(
+    curves: Mapping[str, Curves],
+    *,
+    verdict: str = "",
+    unit: str = "probability",
+    sides: Sequence[str] = tuple(TITLES),
+) -> Image.Image:
     """One row an imputer: f as cells are removed (left) and revealed (right).
 
     The map, its inverse and the centre prior are lines; random maps are their mean with a band from the lowest to the
@@ -63,18 +70,19 @@ def curves_figure(curves: Mapping[str, Curves], *, verdict: str = "", unit: str 
         curves: By imputer.
         verdict: Written above.
         unit: What f is.
+        sides: "without", "alone", or both, from left to right.
 
     Raises:
         InputError: There are no curves.
     """
-    return picture(curves_page(curves, verdict, unit))
+    return picture(curves_page(curves, verdict, unit, sides))
 
 
-def curves_page(curves: Mapping[str, Curves], verdict: str, unit: str) -> Figure:
+def curves_page(curves: Mapping[str, Curves], verdict: str, unit: str, sides: Sequence[str] = tuple(TITLES)) -> Figure:
     """The page behind `curves_figure`."""
     if not curves:
         raise InputError("There are no curves to draw; ask with at least one imputer.")
-    width = LEFT + 2 * (PANEL_WIDTH + GAP) + LEGEND
+    width = LEFT + len(sides) * (PANEL_WIDTH + GAP) + LEGEND
     words = wrapped(verdict, width - 24, 3)
     top = 16 + LINE_HEIGHT * (2 + words.count("\n")) + LINE_HEIGHT
     figure = page(width, top + len(curves) * (PANEL_HEIGHT + BETWEEN) + FOOT)
@@ -82,11 +90,12 @@ def curves_page(curves: Mapping[str, Curves], verdict: str, unit: str) -> Figure
     limits = _limits(curves.values(), unit)
     for row, (name, one) in enumerate(curves.items()):
         at = top + row * (PANEL_HEIGHT + BETWEEN)
-        axes = [box(figure, LEFT + side * (PANEL_WIDTH + GAP), at, PANEL_WIDTH, PANEL_HEIGHT) for side in (0, 1)]
-        _panel(axes[0], one, "without", f"{name}: cells removed, most relevant first", limits)
-        _panel(axes[1], one, "alone", f"{name}: cells revealed, most relevant first", limits)
+        lefts = [LEFT + place * (PANEL_WIDTH + GAP) for place in range(len(sides))]
+        axes = [box(figure, left, at, PANEL_WIDTH, PANEL_HEIGHT) for left in lefts]
+        for panel, side in zip(axes, sides, strict=True):
+            _panel(panel, one, side, f"{name}: {TITLES[side]}", limits)
         axes[0].set_ylabel(printable(unit), fontsize=7, parse_math=False)
-        axes[1].legend(loc="upper left", bbox_to_anchor=(1.03, 1.0), fontsize=7, frameon=False)
+        axes[-1].legend(loc="upper left", bbox_to_anchor=(1.03, 1.0), fontsize=7, frameon=False)
     return figure
 
 

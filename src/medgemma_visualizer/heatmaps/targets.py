@@ -16,6 +16,7 @@ import torch
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.models.answer import yes_no
 from medgemma_visualizer.models.forward import logits_at
+from medgemma_visualizer.models.prompt import Prompt
 from medgemma_visualizer.models.reading import Reading
 from medgemma_visualizer.records import Target
 
@@ -281,7 +282,16 @@ def _number(digits: str) -> int:
 
 
 def find_target_tokens_with_offsets(reading: Reading, phrase: str) -> list[tuple[int, ...]]:
-    """Positions of the tokens of every occurrence of a phrase in the question, whole words, any case.
+    """Positions of the tokens of every occurrence of a phrase in the question; see `occurrences`.
+
+    Raises:
+        InputError: The question does not contain it; the message lists the words that it contains.
+    """
+    return occurrences(reading.prompt, phrase)
+
+
+def occurrences(prompt: Prompt, phrase: str) -> list[tuple[int, ...]]:
+    """Positions of the tokens of every occurrence of a phrase in a prompt's question, whole words, any case.
 
     The phrase is found in the characters of the rendered chat and mapped to tokens by the tokenizer's own offsets, so
     leading spaces, punctuation, words in several pieces and phrases over several tokens are all right.
@@ -289,7 +299,6 @@ def find_target_tokens_with_offsets(reading: Reading, phrase: str) -> list[tuple
     Raises:
         InputError: The question does not contain it; the message lists the words that it contains.
     """
-    prompt = reading.prompt
     start, end = prompt.question
     question = prompt.text[start:end]
     spans = _whole_words(phrase, question)

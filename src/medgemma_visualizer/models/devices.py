@@ -5,6 +5,7 @@ Knows what torch and NVML report about memory; parses no program's print and nev
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import logging
 import re
@@ -105,6 +106,15 @@ def choose_device(device: str = "auto", min_free_gb: float = MODEL_CONFIG["min_f
     if re.fullmatch(r"cuda(:\d+)?|mps", device):
         raise InputError(f"Device {device!r} is not on this machine. Use one of: auto, {', '.join(known)}.")
     raise unknown_name("device", device, ["auto", *known, "cuda", "mps"])
+
+
+def cleanup_memory() -> None:
+    """Gives back what nobody holds any more, and logs what CUDA still holds; starts no CUDA context of its own."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+        held, kept = torch.cuda.memory_allocated() / 2**30, torch.cuda.memory_reserved() / 2**30
+        logger.info("CUDA memory: %.1f GiB allocated, %.1f GiB reserved.", held, kept)
 
 
 def available_devices() -> list[str]:

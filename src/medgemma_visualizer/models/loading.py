@@ -88,6 +88,38 @@ def load_model(
     return Model(name, revision, hf, processor, family, is_demo, library_versions())
 
 
+def model_of(hf: Any, processor: Any) -> Model:
+    """A model that transformers has loaded already, as everything else here wants it.
+
+    It is put into eval mode and its parameters lose their gradients, as `load_model` does; nothing else is changed. The
+    revision stays empty: weights in memory need not be those of any file, so no league table counts for them.
+
+    Args:
+        hf: A transformers model of a supported architecture, whole on one device, in float32 or bfloat16.
+        processor: Its processor, with tokenizer, image processor and chat template.
+
+    Raises:
+        InputError: Something else, or a model or processor that cannot be asked; the message says what is missing.
+    """
+    from transformers import PreTrainedModel
+
+    if not isinstance(hf, PreTrainedModel):
+        raise InputError(f"A {type(hf).__name__} is no model; give what load_model returns, or a transformers model.")
+    source = str(hf.name_or_path or type(hf).__name__)
+    family = _family([type(hf).__name__], source)
+    _check_processor(processor, source)
+    _check_stop(hf, source)
+    devices = sorted({str(each.device) for each in hf.parameters()})
+    if len(devices) > 1:
+        raise InputError(f"{source!r} is spread over {', '.join(devices)}; load it on one device.")
+    choose_dtype(str(hf.dtype).removeprefix("torch."), hf.device)
+    hf.requires_grad_(False).eval()
+    folder = Path(source)
+    is_demo = (folder / "config.json").is_file() and _digest(folder) == _digest(demo_folder())
+    name = "demo" if is_demo else folder.name if folder.is_dir() else source
+    return Model(name, "", hf, processor, family, is_demo, library_versions())
+
+
 def library_versions() -> dict[str, str]:
     """Versions of what results depend on; Gemma 3's image masks changed between releases of transformers."""
     names = ("medgemma-visualizer", "torch", "transformers", "tokenizers", "numpy", "pillow")
@@ -158,10 +190,7 @@ def _load(source: str, local: bool, device: torch.device, dtype: torch.dtype, re
     except (OSError, ValueError, AttributeError, SafetensorError) as error:
         raise InputError(_explain(source, local, error)) from error
     hf, info = loaded
-    if not hf.generation_config.eos_token_id:
-        raise InputError(
-            f"{source!r} names no stop token (generation_config.json); its answers would never end. Add it."
-        )
+    _check_stop(hf, source)
     _refuse_random_weights(source, info)
     return hf, processor
 
@@ -199,6 +228,13 @@ def _check_processor(processor: Any, source: str) -> None:
     missing = [name for part, name in parts.items() if not getattr(processor, part, None)]
     if missing:
         raise InputError(f"{source!r} has no {' and no '.join(missing)}. Download or save it with its processor.")
+
+
+def _check_stop(hf: Any, source: str) -> None:
+    if not hf.generation_config.eos_token_id:
+        raise InputError(
+            f"{source!r} names no stop token (generation_config.json); its answers would never end. Add it."
+        )
 
 
 def _refuse_random_weights(source: str, info: Mapping[str, Any]) -> None:
