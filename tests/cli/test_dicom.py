@@ -71,7 +71,7 @@ def test_people_are_told_of_film_rendering_and_burnt_in_names(call: Call, tmp_pa
     assert (done.code, done.err) == (0, "")
     assert "DICOM as mimic-jpg; VOI: not used; view PA; 0.139 × 0.139 mm a pixel" in done.out
     assert f"{FOR_PROCESSING} {BURNT_IN}" in done.out
-    assert "no dicom-voi: has a window whose width" in done.out
+    assert "Rendering no dicom-voi: has a window whose width" in done.out
     failed = json.loads((tmp_path / "output/result.json").read_text("utf-8"))["renderings"]["failed"]
     assert list(failed) == ["dicom-voi"]
     assert "film.dcm" not in failed["dicom-voi"]

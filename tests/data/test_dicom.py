@@ -587,7 +587,7 @@ def test_a_question_file_finds_dicom_films_by_their_identifier(tmp_path):
     table = tmp_path / "questions.csv"
     table.write_text("dicom_id,question\nabc,Is there a nodule?\n", encoding="utf-8")
     (case,) = load_cases(table)
-    assert picture(case).size == (4, 64)
+    assert (case.rendering, picture(case).size) == ("dicom-voi", (4, 64))
 
 
 def test_the_limit_on_pixels_holds_for_dicom_too(tmp_path, monkeypatch):

@@ -93,9 +93,14 @@ def _said(answer: Answer) -> dict[str, Any]:
 
 def _told(name: str, first: Answer, other: Rerendered) -> str:
     same = f"ANOTHER answer, {other.answer.label} for {first.label}" if other.flipped else "the same answer"
+    same += f", p(yes) {_share(other.answer.p_yes)} for {_share(first.p_yes)}"
     numbers = {"|Δp(yes)|": DRIFT, "Spearman": "spearman", "JS": "js_divergence"}
     told = ", ".join(f"{label} {_number(other.scores[key])}" for label, key in numbers.items())
     return f"as {name}: {same}; {told} (0, 1 and 0: the rendering does not matter)"
+
+
+def _share(p_yes: float | None) -> str:
+    return "not known" if p_yes is None else f"{p_yes:.3f}"
 
 
 def _number(score: Score) -> str:

@@ -28,7 +28,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.records import Case
-from medgemma_visualizer.settings import INPUT_LIMITS
+from medgemma_visualizer.settings import DEFAULT_RENDERING, INPUT_LIMITS
 
 Reader: TypeAlias = Callable[[BinaryIO], ImageFile]
 
@@ -112,6 +112,11 @@ def picture(case: Case) -> Image.Image:
         InputError: The film cannot be read whole, or is a lateral view and the case does not say so.
     """
     return open_image(case.image, rendering=case.rendering, allow_lateral=is_lateral(case.view))
+
+
+def rendering_by_name(film: Path) -> str | None:
+    """The default rendering where a file's name says that it is DICOM's, None for other pictures; opens nothing."""
+    return DEFAULT_RENDERING if film.suffix.lower() in DICOM_SUFFIXES else None
 
 
 def is_lateral(view: str | None) -> bool:

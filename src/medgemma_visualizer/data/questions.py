@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TypeAlias, overload
 
 from medgemma_visualizer.data.inputs import check_question
-from medgemma_visualizer.data.photo import SUFFIXES
+from medgemma_visualizer.data.photo import SUFFIXES, rendering_by_name
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.records import Case
 
@@ -226,6 +226,7 @@ class _Rows:
             patient_id=first_filled(row, self.columns["patient"]) or None,
             view=first_filled(row, self.columns["view"]) or None,
             source=self.source,
+            rendering=rendering_by_name(self.films[image]),
         )
 
 
