@@ -14,7 +14,7 @@ from medgemma_visualizer.checks import whole
 from medgemma_visualizer.checks.faithfulness import CONTROL_PERCENTS, SUBSETS
 from medgemma_visualizer.checks.whole import check_map
 from medgemma_visualizer.errors import InputError, UnavailableError
-from medgemma_visualizer.heatmaps.explain import explain_reading, unavailable
+from medgemma_visualizer.heatmaps.explain import as_made, explain_reading, unavailable
 from medgemma_visualizer.heatmaps.methods import METHODS, Method, RawMap
 from medgemma_visualizer.heatmaps.targets import resolve
 from medgemma_visualizer.progress import listening
@@ -170,3 +170,10 @@ def test_the_public_verb_is_the_analysis_and_its_check(demo: Any, cases: Any, mo
     assert np.array_equal(found.heatmap.map, alone.heatmap.map)
     assert (found.case, found.answer) == (cases[0], alone.answer)
     assert found.faithfulness.space == "tokens"
+
+
+def test_maps_that_are_only_compared_with_a_map_are_made_as_it_was(reading):
+    made = explain_reading(reading, "integrated_gradients")
+    assert as_made(made, {}) == {"steps": made.extras["steps"]}
+    assert as_made(explain_reading(reading, "integrated_gradients", steps=3), {"steps": 3}) == {"steps": 3}
+    assert as_made(explain_reading(reading, "relevance"), {}) == {}

@@ -21,7 +21,7 @@ from medgemma_visualizer.checks.token_order import QuadrantTest, TokenOrder, qua
 from medgemma_visualizer.checks.trust import Place, Trust, judge
 from medgemma_visualizer.checks.weights import last_of_each_part
 from medgemma_visualizer.errors import UnavailableError, VisualizerError, unknown_name
-from medgemma_visualizer.heatmaps.explain import options_of
+from medgemma_visualizer.heatmaps.explain import as_made
 from medgemma_visualizer.heatmaps.probing import BASELINES, Space
 from medgemma_visualizer.heatmaps.targets import ScoreFunction, resolve
 from medgemma_visualizer.models.reading import Reading
@@ -145,7 +145,7 @@ def check_map(
         chosen: dict[str, Any] = {"imputers": imputers, "space": space, "steps": steps, "controls": controls}
         faithful = asked("faithfulness", lambda: faithfulness(reading, aim, signed_map(heatmap), seed=seed, **chosen))
     if heatmap.available and sanity:
-        own = options_of(heatmap, options or {})
+        own = as_made(heatmap, options or {})
         draws = {"seeds": seeds, "after": None if full_sanity else last_of_each_part(reading.model), **own}
         weights = asked("randomisation", lambda: randomisation(reading, aim, method, **draws))
         targets = asked("random_target", lambda: random_target(reading, method, target=target, **own))

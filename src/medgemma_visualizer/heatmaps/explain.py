@@ -92,6 +92,12 @@ def options_of(heatmap: Heatmap, options: Mapping[str, Any]) -> dict[str, Any]:
     return options_for(heatmap.method, options) if heatmap.requested == "auto" else dict(options)
 
 
+def as_made(heatmap: Heatmap, options: Mapping[str, Any]) -> dict[str, Any]:
+    """As `options_of`, and what the method settled by itself: a map that is only compared is made alike."""
+    settled = {name: heatmap.extras[name] for name in METHODS[heatmap.method].settles if name in heatmap.extras}
+    return settled | options_of(heatmap, options)
+
+
 def unavailable(reading: Reading, requested: str, target: Target, reasons: Mapping[str, str]) -> Heatmap:
     """ "No explanation available", with the reason of every method that failed; it has no grid and is never scored."""
     return Heatmap(None, "uniform", requested, target, fallbacks=reasons, model=reading.model.name)

@@ -54,6 +54,7 @@ class Path:
     cost="16 to 496 forwards and backwards",
     paper="Sundararajan 2017",
     signed=True,
+    settles=("steps",),
 )
 def integrated_gradients(
     reading: Reading,

@@ -53,6 +53,7 @@ class Method:
         signed: True where values speak for and against the target.
         paper: Author and year.
         compute: (reading, aim, **options) -> RawMap.
+        settles: Options that it chooses itself where they are not given; its extras tell what it chose.
     """
 
     label: str
@@ -62,6 +63,7 @@ class Method:
     signed: bool
     paper: str
     compute: Callable[..., RawMap]
+    settles: tuple[str, ...] = ()
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -79,12 +81,20 @@ METHODS: Registry[Method] = Registry("method")
 
 
 def method(
-    name: str, *, label: str, needs: Need, cost: str, paper: str, text_dependent: bool = True, signed: bool = False
+    name: str,
+    *,
+    label: str,
+    needs: Need,
+    cost: str,
+    paper: str,
+    text_dependent: bool = True,
+    signed: bool = False,
+    settles: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., RawMap]], Callable[..., RawMap]]:
     """Registers a function `(reading: Reading, aim: Aim, **options) -> RawMap` as a method."""
 
     def add(compute: Callable[..., RawMap]) -> Callable[..., RawMap]:
-        METHODS.add(name, Method(label, needs, cost, text_dependent, signed, paper, compute))
+        METHODS.add(name, Method(label, needs, cost, text_dependent, signed, paper, compute, settles))
         return compute
 
     return add
