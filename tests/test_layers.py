@@ -23,7 +23,7 @@ ROWS = (
     {"checks"},
     {"runs"},
     {"reports"},
-    {PUBLIC, "verbs", "documented_api"},
+    {PUBLIC, "verbs", "documented_api", "telling"},
     {"app", "cli"},
     {"__main__"},
 )

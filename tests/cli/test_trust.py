@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from medgemma_visualizer.cli.league import as_document
 from medgemma_visualizer.cli.trust import _command
 from medgemma_visualizer.runs import METRICS, REFERENCE, League, store
 from medgemma_visualizer.runs.table import places_of
+from medgemma_visualizer.telling.league import document as as_document
 from tests.cli.conftest import Call
 from tests.runs.made_up import row
 

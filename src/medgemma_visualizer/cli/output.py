@@ -15,7 +15,7 @@ import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,9 @@ from rich.text import Text
 
 from medgemma_visualizer.errors import InputError, VisualizerError
 from medgemma_visualizer.progress import listening
-from medgemma_visualizer.records import Answer, Heatmap, Score
+from medgemma_visualizer.records import Answer, Heatmap
+from medgemma_visualizer.telling.analysis import chance_of, document, value_of
+from medgemma_visualizer.telling.analysis import score_as_document as score_as_document
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -206,11 +208,11 @@ def write_analysis(
     """
     from medgemma_visualizer.verbs import draw, scores_figure
 
-    document = json.dumps(as_document(analysis, parts), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(as_document(analysis, parts), indent=2, ensure_ascii=False, allow_nan=False)
     pictures = {"overlay.png": draw(analysis.heatmap, analysis.case, answer=_told(analysis.answer), **style)}
     if analysis.heatmap.available:
         pictures["scores.png"] = scores_figure(analysis.scores)
-    pages = {"result.json": document + "\n"}
+    pages = {"result.json": text + "\n"}
     for file, extra in (extras or {}).items():
         if isinstance(extra, str):
             pages[file] = extra
@@ -267,36 +269,7 @@ def _publish(partial: Path, folder: Path) -> dict[str, Path]:
 
 def as_document(analysis: Analysis, parts: Mapping[str, Part] | None = None) -> dict[str, Any]:
     """The result as plain JSON values; no path and no name of a file travels in it."""
-    case, said, heatmap = analysis.case, analysis.answer, analysis.heatmap
-    return {
-        "case": {
-            "id": case.id,
-            "question": case.question,
-            "options": list(case.options),
-            "truth": case.truth,
-            "correct": analysis.correct,
-            "source": case.source,
-            "simulated": case.simulated,
-            "image_sha256": analysis.image_digest,
-        },
-        "answer": {**asdict(said), "tokens": [asdict(token) for token in said.tokens]},
-        "heatmap": {
-            **json.loads(json.dumps(heatmap.about(), default=list)),
-            "grid": None if heatmap.grid is None else heatmap.grid.tolist(),
-        },
-        "scores": {name: score_as_document(score) for name, score in analysis.scores.items()},
-        "model": analysis.model,
-        "versions": dict(heatmap.versions),
-        "seconds": round(analysis.seconds, 3),
-        **{name: part.document for name, part in (parts or {}).items()},
-    }
-
-
-def score_as_document(score: Score) -> dict[str, Any]:
-    """value, chance, direction and verdict always; the rest where it says something."""
-    always = {name: getattr(score, name) for name in ("value", "chance", "direction", "verdict")}
-    optional = {name: getattr(score, name) for name in ("threshold", "interval", "reason") if getattr(score, name)}
-    return always | optional
+    return document(analysis, {name: part.document for name, part in (parts or {}).items()})
 
 
 def _told(said: Answer) -> str:
@@ -347,10 +320,8 @@ def line(label: str, text: str, style: str = "bold") -> Text:
 def _table(analysis: Analysis) -> Table:
     table = Table("Score", "Value", "Chance", "Better", "Verdict", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name, score in analysis.scores.items():
-        value = f"{score.value:.3f}" if isinstance(score.value, float) else str(score.value or "not applicable")
-        chance = "" if score.chance is None else f"{score.chance:.3f}"
         better = "" if score.direction == "none" else score.direction
-        table.add_row(name, value, chance, better, score.verdict or score.reason)
+        table.add_row(name, value_of(score), chance_of(score), better, score.verdict or score.reason)
     return table
 
 

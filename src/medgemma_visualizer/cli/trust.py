@@ -114,13 +114,14 @@ def _tell(built: Built, folder: Path, *, as_json: bool) -> None:
     """Writes, keeps and prints."""
     from medgemma_visualizer import runs, verbs
     from medgemma_visualizer.cli import output
-    from medgemma_visualizer.cli.league import as_document, footing, heading, tables
+    from medgemma_visualizer.cli.league import footing, heading, tables
+    from medgemma_visualizer.telling.league import document
 
     league = built.league
     written = runs.write_league(league, built.rows, folder, {"report.html": verbs.draw_league(built)})
     kept = runs.keep(league)
     if as_json:
-        output.print_json(as_document(league))
+        output.print_json(document(league))
         return
     output.show(
         *heading(league),
