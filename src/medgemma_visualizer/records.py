@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -190,9 +190,13 @@ class Heatmap:
 
     def save(self, path: Path | str) -> Path:
         """Writes arrays and record into one .npz, by renaming a finished file: whole or not at all."""
+        return write_whole(Path(path), self.write)
+
+    def write(self, file: IO[bytes]) -> None:
+        """Writes arrays and record as .npz into an open file."""
         arrays: dict[str, Any] = {"about": np.array(json.dumps(self.about(), default=list))}
         arrays |= {name: value for name, value in (("grid", self.grid), ("signed", self.signed)) if value is not None}
-        return write_whole(Path(path), lambda file: np.savez_compressed(file, **arrays))
+        np.savez_compressed(file, **arrays)
 
     @classmethod
     def load(cls, path: Path | str) -> Heatmap:

@@ -30,7 +30,7 @@ def build(desk: Desk, cases: QuestionSet | None = None) -> gr.Blocks:
         cases: What the menus offer; the embedded ones where None.
     """
     with gr.Blocks(title=words.TITLE, analytics_enabled=False, fill_width=True) as demo:
-        page = new_page(desk, load_cases() if cases is None else cases)
+        page = new_page(demo, desk, load_cases() if cases is None else cases)
         gr.HTML(_heading(page), elem_id="heading")
         with gr.Tabs(elem_id="tabs"):
             for name, create in TABS.items():
@@ -40,7 +40,9 @@ def build(desk: Desk, cases: QuestionSet | None = None) -> gr.Blocks:
 
         def left(request: gr.Request) -> None:
             """A visitor closed the page: their work ends and what they asked is forgotten now, not in an hour."""
-            demo.app.state_holder.delete_state(request.session_hash or "")
+            holder, name = demo.app.state_holder, request.session_hash or ""
+            holder.delete_state(name)
+            holder.session_data.pop(name, None)
 
         demo.unload(left)
     return demo

@@ -1,12 +1,15 @@
 """What every tab is given: the desk, the cases, the visitor's state, and the sign that another case was asked.
 
 Handlers get the session as an input and change it in place; it never is an output, which would have the whole of it
-hashed at every event. They declare `concurrency_limit=None`: the desk, not the queue, says who may ask the model when.
+hashed at every event. `on` connects them: the desk, not the queue, says who may ask the model when, and no handler is
+offered as an API.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
@@ -20,6 +23,7 @@ class Page:
     """What tabs share.
 
     Attributes:
+        demo: The page itself; `page.demo.load` is the event of its opening.
         desk: Where the model is asked.
         cases: What the menus offer.
         session: The visitor's `Session`, an input of every handler.
@@ -27,12 +31,33 @@ class Page:
             tab clears what it showed of the case before and shows the new one.
     """
 
+    demo: gr.Blocks
     desk: Desk
     cases: QuestionSet
     session: gr.State
     asked: gr.State
 
 
-def new_page(desk: Desk, cases: QuestionSet) -> Page:
+def new_page(demo: gr.Blocks, desk: Desk, cases: QuestionSet) -> Page:
     """A page's shared parts; to be called inside its `gr.Blocks`."""
-    return Page(desk, cases, gr.State(Session(), delete_callback=Session.stop), gr.State(0))
+    return Page(demo, desk, cases, gr.State(Session(), delete_callback=Session.stop), gr.State(0))
+
+
+def on(
+    event: Callable[..., Any],
+    handler: Callable[..., Any] | None,
+    inputs: Sequence[Any] = (),
+    outputs: Sequence[Any] = (),
+    **how: Any,
+) -> Any:
+    """Connects an event of a component with a handler, as all of this page's are connected.
+
+    Args:
+        event: Such as `button.click`.
+        handler: Usually decorated with `parts.in_place`, whose place is then among the outputs.
+        inputs: Components whose values the handler gets.
+        outputs: Components that it may set.
+        **how: Of the listener, where not as here: queue, js, show_progress, trigger_mode, …
+    """
+    usual: dict[str, Any] = {"concurrency_limit": None, "api_visibility": "private", "show_progress": "hidden"}
+    return event(handler, list(inputs), list(outputs), **(usual | how))

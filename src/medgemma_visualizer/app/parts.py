@@ -19,6 +19,7 @@ from PIL import Image
 
 from medgemma_visualizer.app import words
 from medgemma_visualizer.app.desk import Cancelled, Progress
+from medgemma_visualizer.app.style import CSS
 from medgemma_visualizer.errors import VisualizerError
 
 #: Characters by which a template would take a text for its own.
@@ -151,6 +152,26 @@ def _cells(row: Sequence[object], count: int) -> str:
 def _sort_key(cell: object) -> str:
     """The exact number, by which a column is sorted."""
     return f' data-sort="{cell!r}"' if isinstance(cell, int | float) and not isinstance(cell, bool) else ""
+
+
+def facts(rows: Iterable[tuple[str, object]]) -> Safe:
+    """Names and what is to be said of each, one below the other; what is empty or None is left out."""
+    told = [(name, value) for name, value in rows if value is not None and value != ""]
+    inside = "".join(f"<dt>{escaped(name)}</dt><dd>{number(value)}</dd>" for name, value in told)
+    return Safe(f'<dl class="mv-facts">{inside}</dl>')
+
+
+def one_file(title: str, body: str) -> bytes:
+    """A page that opens from disk without a network: `body`, made of the parts of this module, and their style."""
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        "style-src 'unsafe-inline'\">"
+        f"<title>{escaped(title)}</title><style>:root {{ color-scheme: light dark; --border-color-primary: #8888; }} "
+        f"body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 1rem auto; padding: 0 1rem; }} "
+        f"{CSS}</style><h1>{escaped(title)}</h1>{body}<p>{escaped(words.DISCLAIMER)}</p></html>"
+    ).encode()
 
 
 def number(value: object) -> Safe:

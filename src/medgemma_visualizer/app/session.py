@@ -14,6 +14,7 @@ from medgemma_visualizer.app.desk import Job
 from medgemma_visualizer.errors import InputError
 
 if TYPE_CHECKING:
+    from medgemma_visualizer.app.viewer import Film
     from medgemma_visualizer.records import Case, Heatmap
     from medgemma_visualizer.verbs import Analysis
 
@@ -47,7 +48,11 @@ class Session:
         settings: What is chosen now.
         analysis: The answer, map and scores of `case`; None until it has been asked.
         heatmaps: Maps of single words, by ("answer" or "question", method): one a token, where asked for.
+        film: The film of `case`, prepared for the viewer.
+        stored: What the menu of cases says; its truth is shown only while nothing about it is edited.
+        upload: A visitor's own picture, in place of the stored one; without a question of its own.
         pins: "A" and "B" -> an analysis kept to compare.
+        edits: The film as edited so far, each with what the model said of it; the last is the present one.
         results: What the other tabs found about `case`, by their own keys; gone with the next case.
         job: Long work in progress.
     """
@@ -56,7 +61,11 @@ class Session:
     settings: Settings = field(default_factory=Settings)
     analysis: Analysis | None = None
     heatmaps: dict[tuple[str, str], Sequence[Heatmap]] = field(default_factory=dict)
+    film: Film | None = None
+    stored: Case | None = None
+    upload: Case | None = None
     pins: dict[str, Analysis] = field(default_factory=dict)
+    edits: list[Analysis] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
     job: Job | None = None
     past: list[Settings] = field(default_factory=list)
@@ -67,7 +76,14 @@ class Session:
         """Another analysis is the current one: whatever was found about the one before is gone."""
         self.stop()
         self.case, self.analysis = analysis.case, analysis
-        self.heatmaps, self.results = {}, {}
+        self.heatmaps, self.results, self.edits, self.film = {}, {}, [], None
+        self.number += 1
+
+    def forget(self) -> None:
+        """Nothing is analysed any more: another film is there, and has not been asked."""
+        self.stop()
+        self.case = self.analysis = self.film = None
+        self.heatmaps, self.results, self.edits = {}, {}, []
         self.number += 1
 
     def current(self) -> Analysis:

@@ -1,12 +1,301 @@
-"""The tab "analysis"."""
+"""The tab "MIMIC Question Analysis": choose or upload a film, ask, see the answer, the map and what both are worth."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
 import gradio as gr
 
-from medgemma_visualizer.app.page import Page
+from medgemma_visualizer.app import words
+from medgemma_visualizer.app.actions import analysis as actions
+from medgemma_visualizer.app.actions.analysis import COLOUR_MAPS, PRESETS, Found
+from medgemma_visualizer.app.desk import Progress
+from medgemma_visualizer.app.page import Page, on
+from medgemma_visualizer.app.parts import Safe, copyable, facts, in_place, note, progress_bar, told
+from medgemma_visualizer.app.session import Session, Settings
+from medgemma_visualizer.app.viewer import create_viewer
+from medgemma_visualizer.errors import InputError
+from medgemma_visualizer.heatmaps import METHODS
+
+Updates = dict[Any, Any]
 
 
 def create(page: Page) -> None:
     """Lays the tab out."""
-    gr.HTML("", elem_id="analysis-place")
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            asked = _asked(page)
+        with gr.Column(scale=3, min_width=300):
+            shown = _shown()
+    _Handlers(page, asked, shown).connect()
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a visitor chooses and presses."""
+
+    case: gr.Dropdown
+    previous: gr.Button
+    next: gr.Button
+    upload: gr.File
+    question: gr.Textbox
+    custom: gr.Checkbox
+    truth: gr.Textbox
+    preset: gr.Radio
+    method: gr.Dropdown
+    target: gr.Textbox
+    colormap: gr.Dropdown
+    run: gr.Button
+    cancel: gr.Button
+    undo: gr.Button
+    redo: gr.Button
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Where results stand."""
+
+    alert: gr.HTML
+    progress: gr.HTML
+    answer: gr.HTML
+    viewer: gr.HTML
+    scores: gr.HTML
+    more: gr.HTML
+    raw: gr.Textbox
+    prompt: gr.Textbox
+    copies: gr.HTML
+    prepare: gr.Button
+    links: gr.HTML
+    pin_a: gr.Button
+    pin_b: gr.Button
+    compare: gr.Button
+    pins: gr.HTML
+
+
+def method_choices(first: str) -> list[tuple[str, str]]:
+    """Every method with its cost and what it takes from the model; `first` stands for none of them."""
+    return [(first, ""), *((f"{m.label} — {m.cost}; needs {m.needs}", name) for name, m in METHODS.items())]
+
+
+def _asked(page: Page) -> _Asked:
+    case = gr.Dropdown(actions.choices(page.cases), label=words.CASE, elem_id="analysis-case", value=page.cases[0].id)
+    with gr.Row():
+        previous = gr.Button(words.PREVIOUS, elem_id="analysis-previous", size="sm", min_width=80)
+        following = gr.Button(words.NEXT, elem_id="analysis-next", size="sm", min_width=80)
+    upload = gr.File(label=words.UPLOAD, elem_id="analysis-upload", height=110)
+    question = gr.Textbox(label=words.QUESTION, elem_id="analysis-question", lines=2)
+    custom = gr.Checkbox(label=words.CUSTOM, info=words.CUSTOM_TELLS, elem_id="analysis-custom")
+    truth = gr.Textbox(label=words.TRUTH, elem_id="analysis-truth", interactive=False)
+    named = [(preset.label, name) for name, preset in PRESETS.items()]
+    preset = gr.Radio(named, label=words.PRESET, elem_id="analysis-preset", value="quick")
+    gr.HTML(facts((preset.label, preset.tells) for preset in PRESETS.values()), elem_id="analysis-presets")
+    with gr.Accordion(words.HOW, open=False):
+        method = gr.Dropdown(
+            method_choices(words.PRESET_METHOD), label=words.METHOD, elem_id="analysis-method", value=""
+        )
+        target = gr.Textbox(label=words.TARGET, info=words.TARGET_TELLS, elem_id="analysis-target")
+        colormap = gr.Dropdown(
+            list(COLOUR_MAPS), label=words.COLOURS, elem_id="analysis-colormap", value=COLOUR_MAPS[0]
+        )
+    with gr.Row():
+        run = gr.Button(words.ANALYSE, variant="primary", elem_id="analysis-run", min_width=80)
+        cancel = gr.Button(words.CANCEL, elem_id="analysis-cancel", min_width=80)
+        undo = gr.Button(words.UNDO, elem_id="analysis-undo", min_width=80)
+        redo = gr.Button(words.REDO, elem_id="analysis-redo", min_width=80)
+    return _Asked(
+        *(case, previous, following, upload, question, custom, truth, preset, method, target, colormap),
+        *(run, cancel, undo, redo),
+    )
+
+
+def _shown() -> _Shown:
+    alert = gr.HTML("", elem_id="analysis-alert")
+    progress = gr.HTML("", elem_id="analysis-progress")
+    answer = gr.HTML("", elem_id="analysis-answer")
+    viewer = create_viewer("analysis-viewer", words.VIEWER)
+    scores = gr.HTML("", elem_id="analysis-scores")
+    more = gr.HTML("", elem_id="analysis-more")
+    with gr.Accordion(words.RAW, open=False):
+        raw = gr.Textbox(label=words.RAW_OUTPUT, elem_id="analysis-raw", interactive=False, lines=2)
+        prompt = gr.Textbox(label=words.PROMPT, elem_id="analysis-prompt", interactive=False, lines=8)
+    with gr.Accordion(words.TAKE, open=False):
+        copies = gr.HTML("", elem_id="analysis-copy")
+        prepare = gr.Button(words.PREPARE, elem_id="analysis-downloads", size="sm")
+        links = gr.HTML("", elem_id="analysis-links")
+    with gr.Accordion(words.PINS, open=False):
+        with gr.Row():
+            pin_a = gr.Button(words.PIN.format(name="A"), elem_id="analysis-pin-a", size="sm")
+            pin_b = gr.Button(words.PIN.format(name="B"), elem_id="analysis-pin-b", size="sm")
+            compare = gr.Button(words.COMPARE, elem_id="analysis-compare", size="sm")
+        pins = gr.HTML("", elem_id="analysis-pins")
+    return _Shown(
+        *(alert, progress, answer, viewer, scores, more, raw, prompt, copies, prepare, links, pin_a, pin_b, compare),
+        pins,
+    )
+
+
+class _Handlers:
+    """What the tab's events do. All that is a visitor's is in the session that every handler is given."""
+
+    def __init__(self, page: Page, asked: _Asked, shown: _Shown) -> None:
+        self.page, self.asked, self.shown = page, asked, shown
+
+    def connect(self) -> None:
+        """Connects every event."""
+        a, s, session = self.asked, self.shown, self.page.session
+        safe = in_place(s.alert)
+        results = [s.alert, s.progress, s.answer, s.viewer, s.scores, s.more, s.raw, s.prompt, s.copies, s.links]
+        results += [self.page.asked, a.truth]
+        film = [*results, a.case, a.question, a.custom]
+        chosen = [session, a.question, a.preset, a.method, a.target, a.colormap]
+        on(self.page.demo.load, safe(self.opened), [session], film)
+        on(a.case.input, safe(self.take), [session, a.case, a.colormap], film)
+        on(a.previous.click, safe(self.before), [session, a.case, a.colormap], film)
+        on(a.next.click, safe(self.after), [session, a.case, a.colormap], film)
+        on(a.upload.upload, safe(self.upload), [session, a.upload], [*film, a.upload])
+        on(
+            a.question.input,
+            safe(self.typed),
+            [session, a.question],
+            [s.alert, a.truth, a.custom],
+            trigger_mode="always_last",
+        )
+        on(a.custom.input, safe(self.customised), [session, a.custom, a.question], [s.alert, a.question, a.truth])
+        on(a.run.click, safe(self.analyse), chosen, results)
+        on(a.question.submit, safe(self.analyse), chosen, results)
+        on(a.cancel.click, safe(self.cancel), [session], [s.alert], queue=False)
+        on(a.colormap.input, safe(self.recolour), [session, a.colormap], [s.alert, s.viewer])
+        on(s.viewer.look, safe(self.looked), [session], [s.alert])
+        settings = [s.alert, s.viewer, a.preset, a.method, a.target]
+        on(a.undo.click, safe(self.undo), [session, a.colormap], settings)
+        on(a.redo.click, safe(self.redo), [session, a.colormap], settings)
+        on(s.prepare.click, safe(self.prepare), [session, a.colormap], [s.alert, s.links])
+        on(s.pin_a.click, safe(self.pin_a), [session], [s.alert, s.pins])
+        on(s.pin_b.click, safe(self.pin_b), [session], [s.alert, s.pins])
+        on(s.compare.click, safe(self.compare), [session], [s.alert, s.pins])
+
+    # --- which film ---------------------------------------------------------------------------------------------------
+
+    def opened(self, session: Session) -> Iterator[Updates]:
+        """The page is ready: its first case is analysed at once."""
+        yield from self.take(session, self.page.cases[0].id, COLOUR_MAPS[0])
+
+    def before(self, session: Session, name: str, colormap: str) -> Iterator[Updates]:
+        yield from self.take(session, actions.neighbour(self.page.cases, name, -1), colormap)
+
+    def after(self, session: Session, name: str, colormap: str) -> Iterator[Updates]:
+        yield from self.take(session, actions.neighbour(self.page.cases, name, 1), colormap)
+
+    def take(self, session: Session, name: str, colormap: str) -> Iterator[Updates]:
+        """A stored case is shown with a quick look at it."""
+        a = self.asked
+        case = actions.choose(session, self.page.cases, name)
+        film = {a.case: case.id, a.question: case.question, a.custom: False}
+        film |= {a.truth: actions.truth_shown(session, case.question)}
+        for step in actions.analyse(
+            self.page.desk, session, case, replace(session.settings, method=None, preset="quick")
+        ):
+            yield film | self._step(session, step, colormap)
+
+    def upload(self, session: Session, path: str | None) -> Updates:
+        """A visitor's own film takes the stored one's place; it is shown, and asked when the visitor says so."""
+        a, s = self.asked, self.shown
+        cleared = {a.upload: None}
+        if path is None:
+            return cleared
+        try:
+            actions.take_upload(session, path)
+        except InputError as error:
+            return cleared | {s.alert: told(error)}
+        session.forget()
+        film = {a.custom: True, a.truth: "", s.viewer: actions.bare(session)}
+        empty = {part: "" for part in (s.answer, s.scores, s.more, s.raw, s.prompt, s.copies, s.links)}
+        return cleared | film | empty | {self.page.asked: session.number, s.answer: note(words.UPLOADED)}
+
+    def typed(self, session: Session, question: str) -> Updates:
+        """Truth belongs to the stored question only."""
+        own = session.upload is not None or session.stored is None or question.strip() != session.stored.question
+        return {self.asked.truth: actions.truth_shown(session, question), self.asked.custom: own}
+
+    def customised(self, session: Session, custom: bool, question: str) -> Updates:
+        """Back to the stored question, or an own one from what stands there."""
+        if not custom and session.stored is not None and session.upload is None:
+            question = session.stored.question
+        return {self.asked.question: question, self.asked.truth: actions.truth_shown(session, question)}
+
+    # --- asking -------------------------------------------------------------------------------------------------------
+
+    def analyse(
+        self, session: Session, question: str, preset: str, method: str, target: str, colormap: str
+    ) -> Iterator[Updates]:
+        case = actions.asked(session, question)
+        session.choose(replace(session.settings, preset=preset, method=method or None, target=target.strip() or None))
+        truth = {self.asked.truth: actions.truth_shown(session, question)}
+        for step in actions.analyse(self.page.desk, session, case, session.settings):
+            yield truth | self._step(session, step, colormap)
+
+    def _step(self, session: Session, step: Progress | Found, colormap: str) -> Updates:
+        if isinstance(step, Progress):
+            return {self.shown.progress: progress_bar(step)}
+        s, analysis = self.shown, step.analysis
+        settings = replace(session.settings, preset=step.preset)
+        return {
+            s.progress: "",
+            s.answer: actions.answer_part(step),
+            s.viewer: actions.shown(session, colormap=colormap),
+            s.scores: actions.scores_part(analysis.scores, words.SCORES_CAPTION) if analysis.scores else "",
+            s.more: Safe(actions.words_part(step) + actions.check_part(step)),
+            s.raw: "".join(token.text for token in analysis.answer.tokens),
+            s.prompt: analysis.answer.prompt,
+            s.copies: Safe(
+                copyable(words.COPY_COMMAND, actions.command_of(analysis, settings))
+                + copyable(words.COPY_PYTHON, actions.python_of(analysis, settings))
+            ),
+            s.links: "",
+            self.page.asked: session.number,
+        }
+
+    def cancel(self, session: Session) -> Updates:
+        session.stop()
+        return {}
+
+    # --- how it is shown ----------------------------------------------------------------------------------------------
+
+    def recolour(self, session: Session, colormap: str) -> Updates:
+        return {self.shown.viewer: actions.shown(session, colormap=colormap)}
+
+    def looked(self, session: Session, event: gr.EventData) -> Updates:
+        """The viewer's controls are settings like others: they can be taken back."""
+        session.choose(replace(session.settings, look=actions.look_of(event._data)))
+        return {}
+
+    def undo(self, session: Session, colormap: str) -> Updates:
+        return self._set(session, session.undo(), colormap)
+
+    def redo(self, session: Session, colormap: str) -> Updates:
+        return self._set(session, session.redo(), colormap)
+
+    def _set(self, session: Session, settings: Settings, colormap: str) -> Updates:
+        a = self.asked
+        shown = {} if session.analysis is None else {self.shown.viewer: actions.shown(session, colormap=colormap)}
+        return {a.preset: settings.preset, a.method: settings.method or "", a.target: settings.target or ""} | shown
+
+    # --- to take away -------------------------------------------------------------------------------------------------
+
+    def prepare(self, session: Session, colormap: str) -> Updates:
+        return {self.shown.links: actions.links(session, colormap=colormap)}
+
+    def pin_a(self, session: Session) -> Updates:
+        return self._pin(session, "A")
+
+    def pin_b(self, session: Session) -> Updates:
+        return self._pin(session, "B")
+
+    def _pin(self, session: Session, name: str) -> Updates:
+        actions.pin(session, name)
+        return {self.shown.pins: note(words.PINNED.format(name=name, question=session.pins[name].case.question))}
+
+    def compare(self, session: Session) -> Updates:
+        return {self.shown.pins: actions.compared(session)}
