@@ -79,6 +79,27 @@ def test_a_map_that_outlives_the_weights_is_not_to_be_trusted_and_the_model_come
     assert state_of(reading.model.hf) == before
 
 
+def test_what_is_known_of_a_map_is_kept_and_not_asked_again(monkeypatch: pytest.MonkeyPatch, wordless: Any) -> None:
+    reading = read_tiny(tiny_model())
+    told: dict[str, Any] = {"target": "contrast", "space": "tokens", "imputers": ("mean", "blur"), "steps": 4}
+    first = checked(reading, "gradient_norm", sanity=False, **told)
+    assert first.randomisation is None
+    monkeypatch.setattr(whole, "faithfulness", lambda *_, **__: pytest.fail("asked twice"))
+    both = checked(reading, "gradient_norm", faithful=False, known=first, **told)
+    assert both.faithfulness is first.faithfulness
+    assert both.randomisation is not None
+    assert "dependence on the weights was not checked" in first.trust.reasons
+    assert not any("was not checked" in reason for reason in both.trust.reasons)
+    assert both.seconds > first.seconds
+
+
+def test_faithfulness_may_be_left_out(wordless: Any) -> None:
+    found = checked(read_tiny(tiny_model()), "gradient_norm", target="contrast", faithful=False)
+    assert found.faithfulness is None
+    assert found.randomisation is not None
+    assert "faithfulness was not checked" in found.trust.reasons
+
+
 def test_a_check_that_cannot_be_made_leaves_its_reason_and_the_others_go_on(
     monkeypatch: pytest.MonkeyPatch, wordless: dict[str, Any]
 ) -> None:

@@ -30,6 +30,11 @@ from medgemma_visualizer.settings import DEFAULT_IMPUTERS
 
 T = TypeVar("T")
 
+#: What a map can be asked; attributes of `Check`.
+PARTS = ("faithfulness", "randomisation", "random_target", "token_order", "quadrants")
+#: Those of the model rather than of this map: whatever stops them is a reason.
+OF_THE_MODEL = ("token_order", "quadrants")
+
 
 @dataclass(frozen=True)
 class Check:
@@ -88,6 +93,7 @@ class _Asked:
 
     def __call__(self, name: str, ask: Callable[[], T], refused: type[VisualizerError] = UnavailableError) -> T | None:
         """The result, or None with the reason noted."""
+        self.failures.pop(name, None)
         try:
             return ask()
         except refused as error:
@@ -109,8 +115,10 @@ def check_map(
     controls: int = 8,
     seed: int = 0,
     seeds: int = MIN_SEEDS,
+    faithful: bool = True,
     sanity: bool = True,
     full_sanity: bool = False,
+    known: Check | None = None,
     place: Place | None = None,
     reference: str = "",
     against: Sequence[str] = (),
@@ -126,9 +134,11 @@ def check_map(
         options: Of the method, as the map was made with.
         imputers, space, steps, controls, seed: As in `faithfulness`.
         seeds: Random models; a verdict needs 5.
+        faithful: Whether to ask what the model says without the map's top cells.
         sanity: Whether to ask about random weights, random targets and the order of the image tokens.
         full_sanity: A map after every block of the cascade, not only where a part of the model ends; the verdict,
             which rests on its end, is the same.
+        known: What was found about this very map before; it is kept and not asked again.
         place: The method's place in the league table of this very model.
         reference: The method that the league compares with.
         against: What speaks against the answer itself.
@@ -138,25 +148,27 @@ def check_map(
     """
     start = time.perf_counter()
     refuse_unknown(imputers, space)
-    asked, method = _Asked(), heatmap.method
-    faithful = weights = targets = order = quadrants = None
+    found: dict[str, Any] = {name: None if known is None else getattr(known, name) for name in PARTS}
+    asked, method = _Asked({} if known is None else dict(known.failures)), heatmap.method
+    asks: dict[str, Callable[[], Any]] = {}
     if heatmap.available:
-        aim = resolve(reading, target)
+        aim, own = resolve(reading, target), as_made(heatmap, options or {})
         chosen: dict[str, Any] = {"imputers": imputers, "space": space, "steps": steps, "controls": controls}
-        faithful = asked("faithfulness", lambda: faithfulness(reading, aim, signed_map(heatmap), seed=seed, **chosen))
-    if heatmap.available and sanity:
-        own = as_made(heatmap, options or {})
         draws = {"seeds": seeds, "after": None if full_sanity else last_of_each_part(reading.model), **own}
-        weights = asked("randomisation", lambda: randomisation(reading, aim, method, **draws))
-        targets = asked("random_target", lambda: random_target(reading, method, target=target, **own))
-        order = asked("token_order", lambda: token_order(reading.model, seed=seed), VisualizerError)
-        quadrants = asked("quadrants", lambda: quadrant_test(reading.model, method, **own), VisualizerError)
+        asks |= {"faithfulness": lambda: faithfulness(reading, aim, signed_map(heatmap), seed=seed, **chosen)}
+        asks |= {"randomisation": lambda: randomisation(reading, aim, method, **draws)}
+        asks |= {"random_target": lambda: random_target(reading, method, target=target, **own)}
+        asks |= {"token_order": lambda: token_order(reading.model, seed=seed)}
+        asks |= {"quadrants": lambda: quadrant_test(reading.model, method, **own)}
+    for name, ask in asks.items():
+        wanted = faithful if name == "faithfulness" else sanity
+        if wanted and found[name] is None:
+            found[name] = asked(name, ask, VisualizerError if name in OF_THE_MODEL else UnavailableError)
     told = asked.failures
-    trust = judge(
-        heatmap, faithful, weights, targets, order, place, failures=told, against=against, reference=reference
-    )
-    spent = time.perf_counter() - start
-    return Check(case, answer, heatmap, faithful, weights, targets, order, quadrants, told, trust, spent)
+    judged = {name: found[name] for name in PARTS if name != "quadrants"}
+    trust = judge(heatmap, **judged, place=place, failures=told, against=against, reference=reference)
+    spent = time.perf_counter() - start + (0.0 if known is None else known.seconds)
+    return Check(case, answer, heatmap, **found, failures=told, trust=trust, seconds=spent)
 
 
 def refuse_unknown(imputers: Sequence[str], space: str) -> None:
