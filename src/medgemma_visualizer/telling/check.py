@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medgemma_visualizer.checks.controls import Comparison
 from medgemma_visualizer.checks.randomisation import PASS, PREFIX, Randomisation
 from medgemma_visualizer.checks.suite import Curves
 from medgemma_visualizer.checks.whole import Check
@@ -88,7 +89,17 @@ def status(check: Check, key: str) -> str:
         return f"says nothing: {comparison.imputer} changes next to nothing"
     if comparison.standing == "better" and score.verdict != NO_BETTER:
         return ", ".join(part for part in (STANDINGS["better"], score.verdict) if part)
-    return STANDINGS["none" if comparison.standing == "better" else comparison.standing]
+    if comparison.standing == "worse":
+        return STANDINGS["worse"]
+    return f"{STANDINGS['none']}{_leeway(comparison)}"
+
+
+def _leeway(comparison: Comparison) -> str:
+    """Within which 95 % of random maps' differences lie: a number that looks better may still be one of theirs."""
+    if comparison.interval is None:
+        return ""
+    low, high = comparison.interval
+    return f" ({comparison.difference:+.2f}, 95 % interval {low:+.2f} to {high:+.2f})"
 
 
 def asked(check: Check) -> str:
