@@ -185,12 +185,12 @@ def test_planted_evidence_is_better_than_random_its_opposite_worse_and_noise_nei
     assert right.verdict.startswith("This map is better than random by ")
     assert checked.status(toy_check(-cause()), "srg:blur") == "worse than random"
     noise = toy_check(np.random.default_rng(2).random(GRID))
-    assert checked.status(noise, "insertion_auc_spec:blur") .startswith("no better than random (")
+    assert checked.status(noise, "insertion_auc_spec:blur").startswith("no better than random (")
     assert noise.scores["insertion_auc_spec:blur"].value > noise.scores["insertion_auc_spec:blur"].threshold
 
 
 def test_a_constant_map_and_a_mute_imputer_get_no_good_word() -> None:
-    assert checked.status(toy_check(np.ones(GRID)), "srg:blur") .startswith("no better than random")
+    assert checked.status(toy_check(np.ones(GRID)), "srg:blur").startswith("no better than random")
     mute = Comparison("srg", "blur", "higher", 0.3, (0.2, 0.4), mute="blur changes f by less than 0.01")
     score = Score("srg", 0.3, "higher", 0.0, NO_BETTER)
     faithful = SimpleNamespace(comparisons={"srg:blur": mute}, scores=Scores({"srg:blur": score}))
