@@ -61,6 +61,7 @@ class Model:
         family: Facts of its architecture.
         is_demo: True for the embedded model, which knows simulated films only.
         versions: Library versions that the results depend on.
+        fast: Whether the decoder runs as `lean` and `graphs` write it, as on a CUDA device; else as the library does.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Model:
     family: Family
     is_demo: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
+    fast: bool = False
 
     @property
     def tokenizer(self) -> Any:

@@ -17,7 +17,9 @@ from PIL import Image
 from transformers import DynamicCache
 
 from medgemma_visualizer.errors import InputError, VisualizerError
+from medgemma_visualizer.models import lean
 from medgemma_visualizer.models.adapter import Model
+from medgemma_visualizer.models.graphs import engine_of
 from medgemma_visualizer.models.prompt import Prompt
 
 
@@ -68,6 +70,8 @@ def decode_embeddings(
     model: Model, embeds: torch.Tensor, ids: torch.Tensor, *, cache: DynamicCache | None = None
 ) -> torch.Tensor:
     """Last hidden states (B, S, D) for embeddings (B, S, D) that hold an image block."""
+    if cache is None and engine_of(model) is not None:
+        return lean.decode(model, embeds, lean.places_of(model, ids.tolist()))
     kinds = (ids == model.image_token_id).long().expand(embeds.shape[0], -1)  # (B, S): 1 at image tokens
     out = model.hf.model(inputs_embeds=embeds, token_type_ids=kinds, past_key_values=cache, use_cache=cache is not None)
     states: torch.Tensor = out.last_hidden_state
@@ -82,6 +86,9 @@ def logits_at(model: Model, ids: torch.Tensor, tokens: torch.Tensor, rows: Seque
     Raises:
         VisualizerError: A logit is not finite.
     """
+    engine = engine_of(model)
+    if engine is not None and tokens.shape[0] == 1 and engine.fits(len(ids), rows):
+        return ensure_finite(engine.logits_at(tuple(ids.tolist()), tokens, rows), "the logits")
     states = decode_embeddings(model, embed(model, ids, tokens), ids)[:, list(rows)]  # (B, R, D)
     return ensure_finite(model.head(states).float(), "the logits")
 
@@ -120,6 +127,10 @@ def generate(model: Model, prompt: Prompt, tokens: torch.Tensor, max_new_tokens:
         tokens: Image tokens (1, N, D).
         max_new_tokens: Bound on the answer's length.
     """
+    engine = engine_of(model)
+    if engine is not None and max_new_tokens > 0 and engine.fits(len(prompt.ids), [0], max_new_tokens):
+        said, logprobs, stopped, first = engine.answer(prompt.ids, tokens, model.stop_ids, max_new_tokens)
+        return Generated(tuple(said), tuple(logprobs), stopped, first)
     ids = torch.tensor(prompt.ids, device=model.device)
     cache = DynamicCache(config=model.text.config)
     states = decode_embeddings(model, embed(model, ids, tokens), ids, cache=cache)

@@ -53,6 +53,7 @@ def load_model(
     dtype: str = "auto",
     min_free_gb: float | None = None,
     revision: str | None = None,
+    fast: bool = True,
 ) -> Model:
     """Loads a vision-language model.
 
@@ -62,6 +63,8 @@ def load_model(
         dtype: "auto", "bfloat16" or "float32".
         min_free_gb: GiB that "auto" demands of a GPU; 15, and 1 for the demo model.
         revision: Commit or tag of a hub checkpoint.
+        fast: On a CUDA device the decoder runs as `models.lean` and `models.graphs` write it, with the same results up
+            to rounding; False, or MEDGEMMA_VISUALIZER_FAST=0 in the environment, leaves it to transformers.
 
     Raises:
         InputError: Unknown model, device or number format; a folder without weights, with pickled weights or with
@@ -85,7 +88,8 @@ def load_model(
     revision = _digest(where) if local else str(getattr(hf.config, "_commit_hash", "") or revision or "")
     name = source if is_demo or not local else where.resolve().name
     is_demo = is_demo or (local and revision == _digest(demo_folder()))  # a copy of it knows no more than it does
-    return Model(name, revision, hf, processor, family, is_demo, library_versions())
+    quick = fast and target.type == "cuda" and os.environ.get("MEDGEMMA_VISUALIZER_FAST", "1") != "0"
+    return Model(name, revision, hf, processor, family, is_demo, library_versions(), quick)
 
 
 def model_of(hf: Any, processor: Any) -> Model:

@@ -15,6 +15,7 @@ from PIL import Image
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.answer import extract_answer, token_texts, yes_no
 from medgemma_visualizer.models.forward import Generated, generate, go_on, image_tokens, pixels
+from medgemma_visualizer.models.graphs import engine_of
 from medgemma_visualizer.models.prefix import Prefix, prefix_of
 from medgemma_visualizer.models.prompt import Prompt, render
 from medgemma_visualizer.records import Answer, Token
@@ -72,7 +73,10 @@ class Reading:
         """
         prompt = render(self.model, question, image_first=self.prompt.image_first)
         other = replace(self, prompt=prompt, options=tuple(options))
-        shared = ("pixel_values", "image_tokens", *(["prefix"] if prompt.image_first else []))
+        reads_on = (
+            prompt.image_first and engine_of(self.model) is None
+        )  # a captured pass over all is quicker than a rest
+        shared = ("pixel_values", "image_tokens", *(["prefix"] if reads_on else []))
         vars(other).update({name: getattr(self, name) for name in shared})  # where cached_property keeps its results
         return other
 

@@ -19,6 +19,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.forward import decode_embeddings, embed
+from medgemma_visualizer.models.graphs import engine_of
 
 _NAME = "medgemma_visualizer_rows"
 _NAME_OF_MATRICES = "medgemma_visualizer_matrices"
@@ -144,6 +145,11 @@ def attention_rows(
         through grouped queries included), local and global layers alike.
     """
     chosen = tuple(range(model.n_layers)) if layers is None else tuple(layers)
+    image = tuple(int(p) for p in (ids == model.image_token_id).nonzero()[:, 0])
+    engine = engine_of(model)
+    if engine is not None and tokens.shape[0] == 1:
+        found = engine.attention(tuple(ids.tolist()), tokens, rows, chosen)
+        return AttentionRows(found.cpu().numpy(), chosen, tuple(rows), image)
     recorder = _Recorder(list(rows), frozenset(chosen))
     active = _recorder.set(recorder)
     try:
@@ -152,7 +158,6 @@ def attention_rows(
     finally:
         _recorder.reset(active)
     weights = torch.stack([recorder.found[layer] for layer in chosen]).cpu().numpy()  # (L, H, R, S)
-    image = tuple(int(p) for p in (ids == model.image_token_id).nonzero()[:, 0])
     return AttentionRows(weights, chosen, tuple(rows), image)
 
 

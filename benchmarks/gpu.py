@@ -1,0 +1,538 @@
+"""One GPU, a model of MedGemma 4B's exact shape with random weights: `python benchmarks/gpu.py [--out FOLDER]`.
+
+Correctness first, on a few layers and then on all: the fast path against the library's eager attention. Then, in one
+run and by CUDA events, medians: the specification's procedure (eager, every attention kept, a second pass, Grad-CAM with
+gradients for all parameters), captum where it draws the same map, the package with the library's own decoder, and the
+package as it is. The weights answer nonsense; what a pass costs does not depend on that. Prints a table and writes
+gpu.json with the card, versions and clocks as found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoProcessor, Gemma3Config, Gemma3ForConditionalGeneration
+
+from medgemma_visualizer.checks.scoring import ModelScorer
+from medgemma_visualizer.data.photo import picture
+from medgemma_visualizer.data.sources import load_cases
+from medgemma_visualizer.heatmaps import METHODS, explain_reading
+from medgemma_visualizer.heatmaps.targets import resolve
+from medgemma_visualizer.models.adapter import FAMILIES, Model
+from medgemma_visualizer.models.forward import image_tokens, logits_at
+from medgemma_visualizer.models.graphs import engine_of
+from medgemma_visualizer.models.loading import demo_folder, library_versions
+from medgemma_visualizer.models.reading import Reading, read
+from medgemma_visualizer.models.trace import attention_kind, attention_rows
+
+TOKENS = 8
+REPEATS = 15
+CUDA = torch.device("cuda")
+
+#: google/medgemma-4b-it's configuration, but for the control tokens' ids, which are those of the embedded tokenizer.
+TEXT = {
+    "vocab_size": 262208, "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34,
+    "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "query_pre_attn_scalar": 256,
+    "sliding_window": 1024, "max_position_embeddings": 131072, "rms_norm_eps": 1e-6,
+    "rope_parameters": {
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+    },
+    "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 5,
+}  # fmt: skip
+VISION = {
+    "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16,
+    "image_size": 896, "patch_size": 14, "vision_use_head": False,
+}  # fmt: skip
+
+#: Options with which a method takes its fewest passes.
+CHEAPEST: dict[str, dict[str, Any]] = {
+    "attention_knockout": {"window": 8, "stride": 8},
+    "integrated_gradients": {"steps": 4},
+    "occlusion": {"window": 4, "stride": 4},
+    "region_search": {"per_side": 4, "budget": 20},
+    "rise": {"n": 16},
+    "shapley": {"per_side": 2, "orders": 2},
+    "smoothgrad": {"samples": 2},
+    "consensus": {"methods": ["gradient_norm", "token_gradient"]},
+}
+
+
+def build(layers: int = 34, vision_layers: int = 27, dtype: torch.dtype = torch.bfloat16, seed: int = 0) -> Model:
+    """A random model of the shape, drawn on the GPU; the projector too, which starts at zero otherwise."""
+    config = Gemma3Config(
+        text_config={**TEXT, "num_hidden_layers": layers}, vision_config={**VISION, "num_hidden_layers": vision_layers},
+        mm_tokens_per_image=256, image_token_index=8, boi_token_index=6, eoi_token_index=7, eos_token_id=[1, 5],
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    with CUDA:
+        hf = Gemma3ForConditionalGeneration._from_config(config, dtype=dtype, attn_implementation="sdpa")
+    with torch.no_grad():
+        hf.model.multi_modal_projector.mm_input_projection_weight.normal_(0, 0.02)
+        for name, weight in hf.model.language_model.named_parameters():
+            if weight.ndim == 1 and "norm" in name:
+                weight.normal_(0, 0.1)
+    hf.eval().requires_grad_(False)
+    hf.generation_config.eos_token_id = [1, 5]
+    processor = AutoProcessor.from_pretrained(demo_folder(), local_files_only=True)
+    processor.image_processor.size = {"height": 896, "width": 896}
+    family = FAMILIES["Gemma3ForConditionalGeneration"]
+    return Model("MedGemma 4B's shape", "random", hf, processor, family, versions=library_versions(), fast=True)
+
+
+def reading_of(model: Model, case: Any, most: int = TOKENS) -> Reading:
+    return read(model, picture(case), case.question, options=case.options, max_new_tokens=most)
+
+
+def again(reading: Reading, **known: Any) -> Reading:
+    """The same picture, its pixel values on the GPU, and question, with nothing else computed."""
+    new = replace(reading)
+    vars(new).update({"pixel_values": reading.pixel_values} | known)
+    return new
+
+
+def milliseconds(work: Callable[[], Any], repeats: int = REPEATS, warm: int = 3) -> float:
+    """Median by CUDA events, the processor's part included."""
+    for _ in range(warm):
+        work()
+    found = []
+    for _ in range(repeats):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize()
+        start.record()
+        work()
+        end.record()
+        end.synchronize()
+        found.append(start.elapsed_time(end))
+    return statistics.median(found)
+
+
+def peak_gib(work: Callable[[], Any]) -> float:
+    """Most memory held at once, beyond what was held before, in GiB."""
+    gc.collect()
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    work()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / 2**30
+
+
+# -- correctness ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def plainly(model: Model) -> Iterator[None]:
+    """The package with the library's own decoder."""
+    model.fast, before = False, model.fast
+    try:
+        yield
+    finally:
+        model.fast = before
+
+
+def eager_rows(reading: Reading, ids: torch.Tensor, row: int) -> torch.Tensor:
+    """The library's eager attention of one row: float32 (layers, H, S)."""
+    model = reading.model
+    types = (ids == model.image_token_id).long()[None]
+    with attention_kind(model, "eager"), torch.no_grad():
+        out = model.hf(
+            input_ids=ids[None], pixel_values=reading.pixel_values, token_type_ids=types, output_attentions=True
+        )
+    return torch.stack([weights[0, :, row].float() for weights in out.attentions])
+
+
+def gradient(reading: Reading) -> torch.Tensor:
+    """Gradient of one logit at the image tokens, by `logits_at`: float32 (N, D)."""
+    leaf = reading.image_tokens.detach().requires_grad_()
+    with torch.enable_grad():
+        logits = logits_at(reading.model, reading.ids(), leaf, [len(reading.prompt.ids) - 1])
+        (found,) = torch.autograd.grad(logits[0, 0, 100] - logits[0, 0, 200], [leaf])
+    return found[0].float()
+
+
+def off(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    """‖found − wanted‖ / ‖wanted‖; never of zeros."""
+    norm = float(wanted.float().norm())
+    if not norm > 0:
+        raise SystemExit("a reference is zero, so nothing was compared")
+    return float((found.float() - wanted.float()).norm()) / norm
+
+
+def compared(model: Model, case: Any, times: int = 3) -> dict[str, float]:
+    """Largest differences of the fast path, over its launched, captured and replayed passes."""
+    with plainly(model):
+        plain = reading_of(model, case)
+        slope, said, first = gradient(plain), plain.generated, plain.generated.first_logits
+        last = len(plain.prompt.ids) - 1
+        rows = eager_rows(plain, plain.ids(), last)
+    worst: dict[str, float] = {"rows": 0, "logits": 0, "gradient": 0, "same answer": 1}
+    for _ in range(times):
+        fast = again(plain)
+        traced = attention_rows(model, fast.ids(), fast.image_tokens, [last]).weights[:, :, 0]
+        worst["rows"] = max(worst["rows"], float(np.abs(traced - rows.cpu().numpy()).max()))
+        worst["logits"] = max(worst["logits"], off(fast.generated.first_logits, first))
+        worst["gradient"] = max(worst["gradient"], off(gradient(fast), slope))
+        worst["same answer"] = min(worst["same answer"], float(fast.generated.ids == said.ids))
+    return worst
+
+
+def half_against_full(case: Any) -> dict[str, float]:
+    """bfloat16 against float32 on six layers with the same weights: logits and gradient of the fast path."""
+    model = build(6, 2, torch.float32)
+    full = reading_of(model, case)
+    exact = compared(model, case)
+    slope, first = gradient(full), full.generated.first_logits
+    model.hf.to(torch.bfloat16)
+    half = reading_of(model, case)
+    bf16 = {"logits": off(half.generated.first_logits, first), "gradient": off(gradient(half), slope)}
+    with plainly(model):
+        plain = reading_of(model, case)
+        theirs = {"logits": off(plain.generated.first_logits, first), "gradient": off(gradient(plain), slope)}
+    return {f"fp32, {k}": v for k, v in exact.items()} | {
+        **{f"bf16 ÷ fp32, {k}": v for k, v in bf16.items()},
+        **{f"bf16 ÷ fp32 by the library, {k}": v for k, v in theirs.items()},
+    }
+
+
+# -- what is timed -------------------------------------------------------------------------------------------------
+
+
+def rooflines() -> dict[str, float]:
+    """Matrix product in bfloat16 (TFLOP/s) and copy (TB/s, read and written), on random numbers."""
+    a, b = (torch.randn(8192, 8192, device=CUDA, dtype=torch.bfloat16) for _ in range(2))
+    product = milliseconds(lambda: a @ b)
+    x = torch.randn(2**30, device=CUDA, dtype=torch.bfloat16)
+    y = torch.empty_like(x)
+    copy = milliseconds(lambda: y.copy_(x))
+    return {"matmul TFLOP/s": 2 * 8192**3 / product / 1e9, "copy TB/s": 2 * x.nbytes / copy / 1e9}
+
+
+def specification(reading: Reading) -> dict[str, Callable[[], Any]]:
+    """The specification's three steps, as it writes them."""
+    model = reading.model
+    ids = reading.ids()[None]
+    given = {
+        "input_ids": ids, "pixel_values": reading.pixel_values, "attention_mask": torch.ones_like(ids),
+        "token_type_ids": (ids == model.image_token_id).long(),
+    }  # fmt: skip
+
+    def generate() -> Any:
+        with torch.no_grad():
+            return model.hf.generate(
+                **given, max_new_tokens=TOKENS, min_new_tokens=TOKENS, do_sample=False, output_attentions=True,
+                return_dict_in_generate=True,
+            )  # fmt: skip
+
+    def second() -> Any:
+        with torch.no_grad():
+            return model.hf(**given, output_attentions=True).attentions[-1][0].mean(0).float().cpu()
+
+    def gradcam() -> Any:
+        kept: list[torch.Tensor] = []
+        handle = model.projector.register_forward_hook(lambda _m, _i, out: (out.retain_grad(), kept.append(out))[0])
+        model.hf.requires_grad_(True)
+        try:
+            logits = model.hf(**given).logits[0, -1]
+            logits[logits.argmax()].backward()
+            cam = (kept[0].grad[0].float().mean(0) * kept[0][0].detach().float()).sum(-1).relu().cpu()
+        finally:
+            handle.remove()
+            model.hf.zero_grad(set_to_none=True)
+            model.hf.requires_grad_(False)
+        return cam
+
+    return {"generate": generate, "second pass": second, "Grad-CAM": gradcam}
+
+
+def by_captum(reading: Reading) -> Callable[[], Any] | None:
+    """The same Grad-CAM at the image tokens by captum; None where captum is not installed."""
+    try:
+        from captum.attr import LayerGradCam
+    except ImportError:
+        return None
+    model = reading.model
+
+    class Turned(torch.nn.Module):
+        """captum averages over what follows axis 1, so positions are last while it looks."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen = torch.nn.Identity()
+
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            tokens = self.seen(image_tokens(model, values).transpose(1, 2)).transpose(1, 2)
+            return logits_at(model, reading.ids(), tokens, [len(reading.prompt.ids) - 1])[:, 0]
+
+    turned = Turned()
+    cam = LayerGradCam(turned, turned.seen)
+    leaf = reading.pixel_values.detach().requires_grad_()
+    return lambda: cam.attribute(leaf, target=100, relu_attributions=True).float().cpu()
+
+
+def whole(reading: Reading, target: str | None = "answer") -> Any:
+    """Answer, attention map and Grad-CAM of one case, from its pixel values to arrays on the processor."""
+    new = again(reading)
+    said = new.answer
+    return said, explain_reading(new, "cross_attention", target), explain_reading(new, "gradcam_multi_token", target)
+
+
+def parts(model: Model, case: Any) -> dict[str, float]:
+    """Milliseconds of every part of the fast path."""
+    reading, engine = reading_of(model, case), engine_of(model)
+    assert engine is not None
+    for _ in range(3):
+        whole(reading)
+    vision = milliseconds(lambda: again(reading).image_tokens)
+    start = time.perf_counter()
+    for _ in range(5):
+        _ = replace(reading).pixel_values
+    found = {"preprocessing on the processor": (time.perf_counter() - start) * 200, "vision tower": vision}
+    (work,) = [w for w in engine.passes.values() if w._graphs.get("step")]
+    graphs = work._graphs
+    found["prompt, captured"] = milliseconds(graphs["pass"]["forward"].replay)
+    found["back to the image tokens, captured"] = milliseconds(graphs["pass"]["backward"].replay)
+
+    def step() -> None:
+        work.at.fill_(300), work.step.fill_(1)
+        graphs["step"]["step"].replay()
+
+    found["one decoding step, captured"] = milliseconds(step)
+    work.job = None  # its buffers were written over
+    return found
+
+
+def capture_seconds(model: Model, case: Any) -> dict[str, float]:
+    """Seconds of the first four analyses of a shape that is new: launched, captured, replayed twice."""
+    engine = engine_of(model)
+    assert engine is not None
+    reading = reading_of(model, case)
+    engine.passes.clear()
+    found = {}
+    for name in ("launched", "captured", "replayed", "replayed again"):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        whole(reading)
+        torch.cuda.synchronize()
+        found[name] = time.perf_counter() - start
+    return found
+
+
+def scorings(reading: Reading) -> Callable[[], Any]:
+    """140 altered pictures in pixel space, blur and mean, as the faithfulness suite asks for them."""
+    aim = resolve(reading, "contrast")
+    masks = np.random.default_rng(0).random((140, *reading.model.grid)) < 0.5
+    names = ["blur", "mean"] * 70
+    return lambda: ModelScorer(again(reading), aim, ["blur", "mean"])(masks, names)
+
+
+def timed(model: Model, cases: Any) -> dict[str, Any]:
+    """Every figure of the fast path and of the package with the library's decoder."""
+    reading, one = reading_of(model, cases[0]), reading_of(model, cases[0], 1)
+    other = "Is there evidence of pneumothorax?"
+
+    def new_question(seen: Reading) -> Any:
+        asked = seen.asking(other)
+        return whole_of(asked, "contrast")
+
+    def whole_of(asked: Reading, target: str) -> Any:
+        said = asked.answer
+        return (
+            said,
+            explain_reading(asked, "cross_attention", target),
+            explain_reading(asked, "gradcam_multi_token", target),
+        )
+
+    seen = again(one)
+    _ = seen.image_tokens
+    known = again(reading)
+    _ = known.answer
+    works: dict[str, tuple[Callable[[], Any], int]] = {
+        "answer of 8 tokens, attention map, Grad-CAM of the answer": (lambda: whole(reading), REPEATS),
+        "the same, maps of yes against no": (lambda: whole(reading, "contrast"), REPEATS),
+        "yes or no from the first token, both maps": (lambda: whole(one, "contrast"), REPEATS),
+        "the same from the picture, preprocessing included": (lambda: whole_of(replace(one), "contrast"), 5),
+        "new question on a picture already seen: first token, both maps": (lambda: new_question(seen), REPEATS),
+        "integrated gradients, 16 steps": (
+            lambda: explain_reading(known, "integrated_gradients", "contrast", steps=16),
+            3,
+        ),
+        "occlusion, 256 windows, image tokens": (lambda: explain_reading(known, "occlusion", "contrast", window=1), 2),
+        "140 scorings, pixels": (scorings(known), 2),
+    }
+    return {name: milliseconds(work, repeats, 3 if repeats > 3 else 1) for name, (work, repeats) in works.items()}
+
+
+def kernels(work: Callable[[], Any], most: int = 14) -> list[str]:
+    """Where the GPU's time goes: the costliest kernels of one piece of work."""
+    from torch.profiler import ProfilerActivity, profile
+
+    work()
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        work()
+        torch.cuda.synchronize()
+    rows = sorted(seen.key_averages(), key=lambda row: -row.self_device_time_total)
+    total = sum(row.self_device_time_total for row in rows)
+    lines = [f"{row.self_device_time_total / 1e3:8.2f} ms {row.count:5d} × {row.key[:90]}" for row in rows[:most]]
+    return [f"{total / 1e3:8.2f} ms in all, {sum(row.count for row in rows)} kernels", *lines]
+
+
+def from_folder(model: Model, folder: Path, case: Any) -> dict[str, Any]:
+    """Saves the random checkpoint, loads it as a user would, and runs every method once at its cheapest."""
+    start = time.perf_counter()
+    model.hf.save_pretrained(folder, max_shard_size="2GB")
+    model.processor.save_pretrained(folder)
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 2**30
+    saved = time.perf_counter() - start
+    code = (
+        "import json, resource, sys, time\n"
+        "from medgemma_visualizer.models.loading import load_model\n"
+        "import torch\n"
+        "torch.cuda.init()\n"
+        "start = time.perf_counter()\n"
+        f"model = load_model({str(folder)!r}, device='cuda')\n"
+        "torch.cuda.synchronize()\n"
+        "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20\n"
+        "print(json.dumps({'seconds': time.perf_counter() - start, 'peak host GiB': peak}))\n"
+    )
+    done = subprocess.run(["python3", "-c", code], capture_output=True, text=True, check=False)
+    alone = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"error": done.stderr[-500:]}
+    return {"checkpoint GiB": size, "save seconds": saved, "load": alone}
+
+
+def every_method(model: Model, case: Any) -> dict[str, Any]:
+    """Milliseconds and peak GiB of every method once, at its cheapest; its reason where it cannot explain."""
+    reading, found = reading_of(model, case), {}
+    for name in METHODS:
+
+        def work(name: str = name) -> None:
+            explain_reading(
+                again(reading, image_tokens=reading.image_tokens, generated=reading.generated),
+                name,
+                "contrast",
+                **CHEAPEST.get(name, {}),
+            )
+
+        try:
+            start = time.perf_counter()
+            peak = peak_gib(work)
+            found[name] = {"seconds": time.perf_counter() - start, "peak GiB": peak}
+        except Exception as error:  # a benchmark reports what fails and goes on
+            found[name] = {"error": f"{type(error).__name__}: {error}"[:200]}
+    return found
+
+
+def clocks() -> str:
+    """Card, driver and clocks as found; nothing is set."""
+    asked = "name,driver_version,clocks.sm,clocks.mem,power.draw,temperature.gpu"
+    done = subprocess.run(
+        ["nvidia-smi", f"--query-gpu={asked}", "--format=csv,noheader"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("gpu-output"))
+    parser.add_argument(
+        "--skip", nargs="*", default=[], help="parts to leave out: small, spec, captum, plain, methods, load, profile"
+    )
+    arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        raise SystemExit(
+            "No CUDA device is here; benchmarks/cpu.py and benchmarks/methods.py measure on the processor."
+        )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    cases = load_cases("demo")
+    found: dict[str, Any] = {"card": clocks(), "versions": library_versions(), "began": time.time()}
+
+    def note(name: str, work: Callable[[], Any]) -> None:
+        start = time.perf_counter()
+        try:
+            found[name] = work()
+        except Exception as error:  # one part that fails must not cost the others
+            found[name] = f"failed: {type(error).__name__}: {error}"[:600]
+            import traceback
+
+            traceback.print_exc()
+        print(f"[{time.perf_counter() - start:6.1f} s] {name}", flush=True)
+        (arguments.out / "gpu.json").write_text(json.dumps(found, indent=1, default=str), encoding="utf-8")
+
+    if "small" not in arguments.skip:
+        note("six layers", lambda: half_against_full(cases[0]))
+        gc.collect()
+        torch.cuda.empty_cache()
+    note("rooflines", rooflines)
+    model = build()
+    found["weights GiB"] = torch.cuda.memory_allocated() / 2**30
+    note("all layers, bf16, against eager and the library", lambda: compared(model, cases[0]))
+    note("seconds of a new shape", lambda: capture_seconds(model, cases[0]))
+    note("parts, ms", lambda: parts(model, cases[0]))
+    note("ours, ms", lambda: timed(model, cases))
+    reading = reading_of(model, cases[0])
+    note(
+        "ours, peak GiB",
+        lambda: peak_gib(lambda: (engine_of(model).passes.clear(), [whole(reading) for _ in range(3)])),
+    )  # type: ignore[union-attr]
+    if "profile" not in arguments.skip:
+        engine = engine_of(model)
+        work = next(w for w in engine.passes.values() if w._graphs.get("step"))  # type: ignore[union-attr]
+        for name, part in (("forward", "pass"), ("backward", "pass"), ("step", "step")):
+            note(f"kernels of {name}", lambda name=name, part=part: kernels(work._graphs[part][name].replay))  # type: ignore[misc]
+        work.job = None
+    if "methods" not in arguments.skip:
+        note("every method once", lambda: every_method(model, cases[0]))
+    if "plain" not in arguments.skip:
+
+        def plain() -> Any:
+            with plainly(model):
+                return {
+                    "whole": milliseconds(lambda: whole(reading), 3, 1),
+                    "yes/no": milliseconds(lambda: whole(reading_of(model, cases[0], 1), "contrast"), 3, 1),
+                }
+
+        note("with the library's decoder, ms", plain)
+    if "captum" not in arguments.skip:
+
+        def captum() -> Any:
+            with plainly(model):
+                work = by_captum(reading)
+                return None if work is None else {"Grad-CAM ms": milliseconds(work, 5, 1), "peak GiB": peak_gib(work)}
+
+        note("captum", captum)
+    if "spec" not in arguments.skip:
+
+        def spec() -> Any:
+            model.hf.set_attn_implementation("eager")
+            try:
+                steps = specification(reading)
+                return {
+                    name: {"ms": milliseconds(step, 3, 1), "peak GiB": peak_gib(step)} for name, step in steps.items()
+                }
+            finally:
+                model.hf.set_attn_implementation("sdpa")
+
+        note("the specification's procedure", spec)
+    if "load" not in arguments.skip:
+        note("from a folder", lambda: from_folder(model, Path("/tmp/checkpoint"), cases[0]))
+    found["card at the end"] = clocks()
+    (arguments.out / "gpu.json").write_text(json.dumps(found, indent=1, default=str), encoding="utf-8")
+    print(json.dumps(found, indent=1, default=str))
+
+
+if __name__ == "__main__":
+    main()

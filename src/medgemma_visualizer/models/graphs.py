@@ -1,0 +1,563 @@
+"""The fast way through the decoder on a CUDA device: launched once, then captured and replayed.
+
+At the size of MedGemma a pass over one prompt is a few thousand small launches that keep the GPU waiting. A shape that
+is met a second time is therefore captured as CUDA graphs: the pass over the prompt with its graph, the pass back to the
+embeddings, and one step of decoding. Answer, attention rows and gradients then come from one pass. Prompts are padded
+to a multiple of `STEP` positions (a decoder reads forwards, so what follows a prompt changes nothing in it).
+
+Knows shapes, buffers and what they hold; knows nothing about targets or maps. Results equal those of `forward` up to
+the order of additions. Without CUDA the same work is launched instead of replayed, which is how it is tested.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from medgemma_visualizer.errors import InputError, VisualizerError
+from medgemma_visualizer.models import lean
+from medgemma_visualizer.models.adapter import Model
+
+logger = logging.getLogger(__name__)
+
+#: Prompts are padded to a multiple of so many positions.
+STEP = 64
+#: Rows of logits that a captured pass reads: the smallest that is enough.
+ROWS = (16, 64)
+#: Longer sequences are no launching problem, and their masks are large.
+LONGEST = 2048
+#: Longer answers are decoded without a place kept for each token.
+ANSWER = 512
+#: Captured shapes are kept up to this share of the memory that was free, and up to so many bytes.
+SHARE, LIMIT = 0.25, 4 * 2**30
+
+
+def rounded(count: int, step: int = STEP) -> int:
+    """The next multiple of `step`, at least one."""
+    return max(1, -(-count // step)) * step
+
+
+def rows_bucket(count: int) -> int | None:
+    """How many rows the pass for `count` of them reads; None where no captured pass reads so many."""
+    return next((rows for rows in ROWS if count <= rows), None)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a captured pass is made for.
+
+    Attributes:
+        length: Positions of the padded prompt.
+        rows: Rows of logits.
+        room: Tokens that may be decoded after it.
+    """
+
+    length: int
+    rows: int
+    room: int
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One prompt with one picture, as a pass reads it.
+
+    Attributes:
+        ids: All ids.
+        tokens: Image tokens (1, N, D) by which the job is known again.
+        version: Counts changes of `tokens`.
+        weights: Counts changes of the decoder's weights.
+        embeds: (1, S, D), without gradient.
+        rows: Rows whose logits are read.
+    """
+
+    ids: tuple[int, ...]
+    tokens: torch.Tensor
+    version: int
+    weights: int
+    embeds: torch.Tensor
+    rows: tuple[int, ...]
+
+    def answers(self, ids: tuple[int, ...], tokens: torch.Tensor, weights: int, rows: Sequence[int]) -> bool:
+        """Whether it is a job for these ids and image tokens that reads these rows."""
+        same = self.tokens.data_ptr() == tokens.data_ptr() and self.tokens.shape == tokens.shape
+        unchanged = self.version == tokens._version and self.weights == weights
+        return same and unchanged and self.ids == ids and set(rows) <= set(self.rows)
+
+
+def captures(device: torch.device) -> bool:
+    """Whether work on a device can be captured."""
+    return device.type == "cuda"
+
+
+_NOTHING = torch.empty(0)
+
+
+class _Pass:
+    """A prompt's pass to rows of logits and back to its embeddings, and the decoding that follows, in one shape.
+
+    Attributes:
+        job: Whose results the buffers hold.
+        run: Counts the passes, so that a way back knows whether the buffers are still its own.
+        decoded: Ids that were decoded after the job's prompt, their keys and values known.
+        bytes: What the captured graphs hold, 0 before they are.
+    """
+
+    def __init__(self, model: Model, shape: Shape) -> None:
+        self.model, self.shape = model, shape
+        self.job: Job | None = None
+        self.run = 0
+        self.decoded: list[int] = []
+        self.bytes = 0
+        self.logits, self.gradient = _NOTHING, _NOTHING
+        self._graphs: dict[str, Any] = {}
+        self._launched: set[str] = set()
+        self._blocks: tuple[int, ...] | None = None
+        self._make_buffers()
+
+    def _make_buffers(self) -> None:
+        model, shape, device = self.model, self.shape, self.model.device
+        config = model.text.config
+        like: dict[str, Any] = {"device": device, "dtype": model.dtype}
+        total, layers = shape.length + shape.room, model.n_layers
+        self.embeds = torch.zeros(1, shape.length, config.hidden_size, **like, requires_grad=True)
+        self.rows = torch.zeros(shape.rows, dtype=torch.long, device=device)
+        self.slope = torch.zeros(1, shape.rows, model.head.weight.shape[0], device=device)
+        held = (layers, config.num_key_value_heads, total, config.head_dim)
+        self.keys, self.values = torch.zeros(held, **like), torch.zeros(held, **like)
+        asked = (layers, config.num_attention_heads, shape.rows + shape.room + 1, config.head_dim)
+        self.queries = torch.zeros(asked, **like)  # those of `rows`, then one for each step of decoding
+        every = torch.arange(total, device=device)
+        self.rotations = lean.rotations(model, every)
+        high = lean.groups(model) * shape.length
+        masks = {kind: torch.zeros(1, 1, high, shape.length, **like) for kind in lean.kinds(model)}
+        begun = {kind: tuple(part[:, : shape.length].contiguous() for part in r) for kind, r in self.rotations.items()}
+        self.places = lean.Places(begun, masks)  # type: ignore[arg-type]
+        self.token, self.at, self.step = (torch.zeros(1, dtype=torch.long, device=device) for _ in range(3))
+        self.told = torch.zeros(shape.room + 2, 2, dtype=torch.long, device=device)  # id, and whether all was finite
+        self.logprobs = torch.zeros(shape.room + 2, device=device)
+
+    # -- the pass over the prompt, and back ------------------------------------------------------------------------
+
+    def read(self, job: Job) -> torch.Tensor:
+        """Logits float32 (1, rows, V) of a job, in the pass's own buffer."""
+        if job is not self.job:
+            self._load(job)
+            self._do("forward", self._forward)
+            self.job, self.run, self.decoded = job, self.run + 1, []
+        return self.logits.detach()
+
+    def back(self, job: Job, run: int, slope: torch.Tensor) -> torch.Tensor:
+        """Gradient (1, S, D) in a job's embeddings, given that in its rows of logits (1, len(rows), V)."""
+        if job is not self.job or run != self.run:
+            self.job = None
+            self.read(job)
+        self.slope.zero_()
+        self.slope[:, : slope.shape[1]].copy_(slope)
+        self._do("backward", self._backward)
+        return self.gradient[:, : len(job.ids)].clone()
+
+    @torch.no_grad()
+    def _load(self, job: Job) -> None:
+        length = len(job.ids)
+        self.embeds[:, :length].copy_(job.embeds)
+        self.embeds[:, length:].zero_()
+        padded = [*job.rows, *[job.rows[-1]] * (self.shape.rows - len(job.rows))]
+        self.rows.copy_(_sent(padded, self.model.device))
+        blocks = lean.image_blocks(self.model, job.ids).tolist()
+        blocks = (*blocks, *[-1] * (self.shape.length - length))
+        if blocks != self._blocks:
+            self._blocks = blocks
+            for kind, sees in lean.allowed(self.model, _sent(blocks, self.model.device)).items():
+                self.places.masks[kind].copy_(lean.additive(self.model, sees))
+
+    def _forward(self) -> None:
+        self.logits, self.gradient = _NOTHING, _NOTHING  # what an earlier launch kept is given up first
+        with torch.enable_grad():
+            states = lean.decode(self.model, self.embeds, self.places, self._keep)
+            self.logits = self.model.head(states.index_select(1, self.rows)).float()
+
+    def _backward(self) -> None:
+        (self.gradient,) = torch.autograd.grad(self.logits, [self.embeds], self.slope, retain_graph=True)
+
+    @torch.no_grad()
+    def _keep(self, layer: int, query: Any, key: Any, value: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        self.keys[layer, :, : self.shape.length].copy_(key[0])
+        self.values[layer, :, : self.shape.length].copy_(value[0])
+        self.queries[layer, :, : self.shape.rows].copy_(query[0].index_select(1, self.rows))
+        return key, value
+
+    # -- decoding --------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def answer(self, job: Job, stop: frozenset[int], most: int) -> tuple[list[int], list[float], bool]:
+        """Greedy continuation of a job whose last row is its prompt's last: ids, log-probabilities, whether it stopped.
+
+        The next step is on its way before the last one's token is looked at, so that the GPU never waits; at most one
+        step is taken in vain.
+        """
+        logits = self.read(job)[0, job.rows.index(len(job.ids) - 1)]
+        self.at.fill_(len(job.ids))
+        self.step.zero_()
+        self._note(logits)
+        ids: list[int] = []
+        told = _Told(self.told)
+        told.send(0)
+        for n in range(most):
+            if n + 1 < most:
+                self._do("step", self._step)
+                told.send(n + 1)
+            best, finite = told.get(n)
+            if not finite:
+                raise _not_finite()
+            if best in stop:
+                break
+            ids.append(best)
+        self.decoded = ids[: most - 1]  # keys of the last token that was allowed are not computed
+        return ids, self.logprobs[: len(ids)].tolist(), len(ids) < most
+
+    def _step(self) -> None:
+        model = self.model
+        places = lean.Places(
+            {kind: tuple(part.index_select(1, self.at) for part in both) for kind, both in self.rotations.items()},  # type: ignore[misc]
+            {kind: lean.additive(model, sees) for kind, sees in self._visible().items()},
+        )
+        states = lean.decode(model, model.text.get_input_embeddings()(self.token)[None], places, self._add)
+        logits = model.head(states[0, -1]).float()
+        self.at.add_(1)
+        self._note(logits)
+
+    def _visible(self) -> dict[str, torch.Tensor]:
+        """What the token that is decoded may attend to, bool (1, K): text attends backwards."""
+        return lean.allowed(self.model, torch.full_like(self._every, -1), self.at)
+
+    @property
+    def _every(self) -> torch.Tensor:
+        return torch.arange(self.shape.length + self.shape.room, device=self.model.device)
+
+    def _add(self, layer: int, query: Any, key: Any, value: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        self.keys[layer].index_copy_(1, self.at, key[0])
+        self.values[layer].index_copy_(1, self.at, value[0])
+        self.queries[layer].index_copy_(1, self.step + (self.shape.rows - 1), query[0])
+        return self.keys[layer][None], self.values[layer][None]
+
+    def _note(self, logits: torch.Tensor) -> None:
+        """Writes down the best token of logits (V,), its log-probability and whether all were finite."""
+        best = logits.argmax()[None]
+        finite = torch.isfinite(logits).all()[None].long()
+        self.token.copy_(best)
+        self.told.index_copy_(0, self.step, torch.stack([best, finite], dim=1))
+        self.logprobs.index_copy_(0, self.step, logits.log_softmax(-1)[best])
+        self.step.add_(1)
+
+    # -- attention -------------------------------------------------------------------------------------------------
+
+    def knows(self, ids: tuple[int, ...], rows: Sequence[int]) -> bool:
+        """Whether queries of these rows and keys up to them are in the buffers, for the job's prompt and its answer."""
+        if self.job is None:
+            return False
+        length = len(self.job.ids)
+        said = ids[length:]
+        same = ids[:length] == self.job.ids and list(said) == self.decoded[: len(said)]
+        return same and all(self._slot(row) is not None for row in rows)
+
+    def _slot(self, row: int) -> int | None:
+        """Where the query of a row is kept."""
+        assert self.job is not None
+        if row in self.job.rows:
+            return self.job.rows.index(row)
+        step = row - len(self.job.ids)
+        return self.shape.rows + step if 0 <= step < len(self.decoded) else None
+
+    @torch.no_grad()
+    def attention(self, ids: tuple[int, ...], rows: Sequence[int], layers: Sequence[int]) -> torch.Tensor:
+        """Attention float32 (layers, H, rows, S) from the queries and keys of the pass that answered."""
+        slots = [slot for slot in map(self._slot, rows) if slot is not None]
+        return _attention(self.model, ids, rows, layers, self.queries[:, :, slots], self.keys[:, :, : len(ids)])
+
+    # -- capturing -------------------------------------------------------------------------------------------------
+
+    def _do(self, name: str, work: Callable[[], None]) -> None:
+        """Launches work the first time, captures it the second time, and replays it from then on."""
+        part = "step" if name == "step" else "pass"
+        begins = name != "backward"  # a way back belongs to the pass that it goes back through
+        if begins and part in self._launched and captures(self.model.device) and part not in self._graphs:
+            self._capture(part)
+        graphs = self._graphs.get(part)
+        if graphs is None:
+            self._launched.add(part)
+            work()
+        else:
+            graphs[name].replay()
+
+    def _capture(self, part: str) -> None:
+        """Captures the pass and its way back, or a step of decoding; where memory is short it stays launched."""
+        works = {"step": self._step} if part == "step" else {"forward": self._forward, "backward": self._backward}
+        before, saved = torch.cuda.memory_allocated(), [t.clone() for t in self._touched()]
+        try:
+            self._graphs[part] = _captured(works)
+        except torch.OutOfMemoryError:
+            logger.warning(
+                "Too little GPU memory to capture a pass of %d positions; it is launched.", self.shape.length
+            )
+            self._graphs[part] = None
+        for kept, value in zip(self._touched(), saved, strict=True):  # the warm-up has written them
+            kept.copy_(value)
+        self.bytes += max(0, torch.cuda.memory_allocated() - before)
+
+    def _touched(self) -> list[torch.Tensor]:
+        return [self.token, self.at, self.step, self.told, self.logprobs]
+
+
+def _captured(works: dict[str, Callable[[], None]]) -> dict[str, torch.cuda.CUDAGraph]:
+    """Graphs of works that follow each other, in one pool of memory."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for work in works.values():
+            work()
+    torch.cuda.current_stream().wait_stream(side)
+    pool, graphs = torch.cuda.graph_pool_handle(), {}
+    for name, work in works.items():
+        graphs[name] = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graphs[name], pool=pool, capture_error_mode="thread_local"):
+            work()
+    return graphs
+
+
+class _Told:
+    """What a pass writes down, sent to the processor step by step without waiting for it."""
+
+    def __init__(self, told: torch.Tensor) -> None:
+        self._there = told
+        self._cuda = told.is_cuda
+        self._here = torch.zeros(told.shape, dtype=told.dtype, pin_memory=self._cuda)
+        self._events: dict[int, Any] = {}
+
+    def send(self, n: int) -> None:
+        self._here[n].copy_(self._there[n], non_blocking=True)
+        if self._cuda:
+            self._events[n] = torch.cuda.Event()
+            self._events[n].record()
+
+    def get(self, n: int) -> tuple[int, bool]:
+        """The id of token n, and whether its logits were finite."""
+        if self._cuda:
+            self._events.pop(n).synchronize()
+        best, finite = self._here[n].tolist()
+        return best, bool(finite)
+
+
+def _sent(values: Sequence[int], device: torch.device) -> torch.Tensor:
+    """Whole numbers on a device, without waiting for the work that is queued there."""
+    here = torch.tensor(values, dtype=torch.long)
+    return here.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else here.to(device)
+
+
+def _not_finite() -> VisualizerError:
+    return VisualizerError(
+        "The logits of the answer are not finite. Load the model with dtype='float32' and try again."
+    )
+
+
+class _Through(torch.autograd.Function):
+    """Embeddings (1, S, D) -> logits (1, rows, V) by a captured pass, and back by the captured way back."""
+
+    @staticmethod
+    def forward(ctx: Any, embeds: torch.Tensor, engine: Engine, work: _Pass, job: Job) -> torch.Tensor:
+        with engine.lock:
+            logits = work.read(job)[:, : len(job.rows)].clone()
+            ctx.engine, ctx.work, ctx.job, ctx.run = engine, work, job, work.run
+        return logits
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: torch.Tensor) -> Any:
+        with ctx.engine.lock:
+            return ctx.work.back(ctx.job, ctx.run, slope), None, None, None
+
+
+class Engine:
+    """All captured passes of one set of modules, the least used given up where memory is short.
+
+    Args:
+        limit: Bytes that captured graphs may hold together; the pass in use is always kept.
+    """
+
+    def __init__(self, model: Model, limit: int | None = None) -> None:
+        self.lock = threading.RLock()
+        self.model = replace(model, hf=weakref.proxy(model.hf))  # the modules keep the engine, not the other way round
+        self.limit = _limit(model.device) if limit is None else limit
+        self.passes: OrderedDict[Shape, _Pass] = OrderedDict()
+        self._weights = [*model.text.parameters(), *model.head.parameters()]
+
+    @staticmethod
+    def fits(length: int, rows: Sequence[int], most: int = 0) -> bool:
+        """Whether a captured pass reads a sequence of that length, and decodes so many tokens after it."""
+        return length <= LONGEST and rows_bucket(len(rows)) is not None and most <= ANSWER
+
+    def logits_at(self, ids: tuple[int, ...], tokens: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """As `forward.logits_at`, for one set of image tokens (1, N, D); differentiable in them."""
+        embeds = embed(self.model, ids, tokens)
+        with self.lock:
+            work, job = self._job(ids, tokens, embeds, rows)
+            logits: torch.Tensor = _Through.apply(embeds, self, work, job)
+        return logits[:, [job.rows.index(row) for row in rows]]
+
+    @torch.no_grad()
+    def answer(
+        self, ids: tuple[int, ...], tokens: torch.Tensor, stop: frozenset[int], most: int
+    ) -> tuple[list[int], list[float], bool, torch.Tensor]:
+        """Greedy continuation: ids, log-probabilities, whether a stop token ended it, and the first logits (V,)."""
+        last = (len(ids) - 1,)
+        with self.lock:
+            work, job = self._job(ids, tokens, embed(self.model, ids, tokens), last, room=rounded(most))
+            found = work.answer(job, stop, most)
+            self._keep_within_limit(work)
+            return (*found, work.read(job)[0, job.rows.index(last[0])].clone())
+
+    @torch.no_grad()
+    def attention(
+        self, ids: tuple[int, ...], tokens: torch.Tensor, rows: Sequence[int], layers: Sequence[int]
+    ) -> torch.Tensor:
+        """Attention float32 (layers, H, rows, S) of rows: from the pass that answered where it has them."""
+        with self.lock:
+            work = self._holder(ids, tokens, rows)
+            if work is None and self.fits(len(ids), rows):
+                work, job = self._job(ids, tokens, embed(self.model, ids, tokens), rows)
+                work.read(job)
+            if work is not None:
+                return work.attention(ids, rows, layers)
+        return launched_attention(self.model, ids, tokens, rows, layers)
+
+    def _job(
+        self,
+        ids: tuple[int, ...],
+        tokens: torch.Tensor,
+        embeds: torch.Tensor,
+        rows: Sequence[int],
+        room: int = STEP,
+    ) -> tuple[_Pass, Job]:
+        """The pass and the job for rows of a prompt; a pass whose buffers hold them already, where there is one."""
+        weights = self._changes()
+        for work in self.passes.values():
+            if work.job is not None and work.job.answers(ids, tokens, weights, rows) and work.shape.room >= room:
+                self.passes.move_to_end(work.shape)
+                return work, work.job
+        work = self._pass(Shape(rounded(len(ids)), rows_bucket(len(rows)) or ROWS[-1], room))
+        return work, Job(ids, tokens.detach(), tokens._version, weights, embeds.detach(), tuple(dict.fromkeys(rows)))
+
+    def _pass(self, shape: Shape) -> _Pass:
+        if shape not in self.passes:
+            self.passes[shape] = _Pass(self.model, shape)
+        self.passes.move_to_end(shape)
+        self._keep_within_limit(self.passes[shape])
+        return self.passes[shape]
+
+    def _holder(self, ids: tuple[int, ...], tokens: torch.Tensor, rows: Sequence[int]) -> _Pass | None:
+        weights = self._changes()
+        for work in self.passes.values():
+            job = work.job
+            if job is not None and job.answers(job.ids, tokens, weights, ()) and work.knows(ids, rows):
+                return work
+        return None
+
+    def _keep_within_limit(self, used: _Pass) -> None:
+        """Gives up the captured passes that were used least lately, until the rest is within the limit."""
+        for shape in list(self.passes):
+            if sum(work.bytes for work in self.passes.values()) <= self.limit:
+                return
+            if self.passes[shape] is not used:
+                del self.passes[shape]
+
+    def _changes(self) -> int:
+        """Grows whenever a weight of the decoder is written."""
+        return sum(weight._version for weight in self._weights)
+
+
+def _limit(device: torch.device) -> int:
+    return min(LIMIT, int(SHARE * torch.cuda.mem_get_info(device)[0])) if captures(device) else LIMIT
+
+
+def embed(model: Model, ids: tuple[int, ...], tokens: torch.Tensor) -> torch.Tensor:
+    """As `forward.embed`, for ids that are known to the processor: nothing waits for the GPU.
+
+    Raises:
+        InputError: Another number of image tokens than the prompt has places for.
+    """
+    token = model.image_token_id
+    at = [n for n, i in enumerate(ids) if i == token]
+    if len(at) != tokens.shape[1]:
+        raise InputError(
+            f"The prompt has {len(at)} places for image tokens, {tokens.shape[1]} were given. One image a prompt."
+        )
+    words = model.text.get_input_embeddings()(_sent([0 if i == token else i for i in ids], model.device))  # (S, D)
+    embeds = words.to(tokens.dtype).expand(tokens.shape[0], -1, -1).clone()  # (B, S, D)
+    together = at[-1] - at[0] + 1 == len(at)
+    embeds[:, slice(at[0], at[-1] + 1) if together else at] = tokens
+    return embeds
+
+
+@torch.no_grad()
+def launched_attention(
+    model: Model, ids: tuple[int, ...], tokens: torch.Tensor, rows: Sequence[int], layers: Sequence[int]
+) -> torch.Tensor:
+    """Attention (layers, H, rows, S) of any rows, from a pass that is launched."""
+    found: dict[int, torch.Tensor] = {}
+
+    def keep(layer: int, query: Any, key: Any, value: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        if layer in layers:
+            one = _attention(model, ids, rows, [layer], query[:, :, list(rows)], key, first=layer)
+            found[layer] = one[0]
+        return key, value
+
+    lean.decode(model, embed(model, ids, tokens), lean.places_of(model, ids), keep)
+    return torch.stack([found[layer] for layer in layers])
+
+
+def _attention(
+    model: Model,
+    ids: tuple[int, ...],
+    rows: Sequence[int],
+    layers: Sequence[int],
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    first: int = 0,
+) -> torch.Tensor:
+    """softmax(q kᵀ · scale + mask) in float32, (layers, H, R, S).
+
+    Args:
+        queries: (layers of the model, H, R, d) of the rows.
+        keys: (layers of the model, H_kv, S, d).
+        first: The layer that queries and keys begin with.
+    """
+    config, chosen = model.text.config, [layer - first for layer in layers]
+    query, key = queries[chosen].float(), keys[chosen].float()
+    query = query.unflatten(1, (key.shape[1], -1))  # (layers, H_kv, G, R, d)
+    scores = torch.einsum("lhgrd,lhkd->lhgrk", query, key).flatten(1, 2)
+    scores = scores * float(model.text.layers[0].self_attn.scaling)
+    blocks = _sent(lean.image_blocks(model, ids).tolist(), keys.device)
+    sees = lean.allowed(model, blocks, _sent(rows, keys.device))
+    mask = torch.stack([sees[config.layer_types[layer]] for layer in layers])[:, None]  # (layers, 1, R, S)
+    return scores.masked_fill(~mask, -torch.inf).softmax(-1)
+
+
+_engines: weakref.WeakKeyDictionary[Any, Engine] = weakref.WeakKeyDictionary()
+_making = threading.Lock()
+
+
+def engine_of(model: Model) -> Engine | None:
+    """The engine of a model that is to be fast, where its decoder runs as it was loaded at this moment; else None."""
+    if not model.fast or not lean.can_run(model):
+        return None
+    with _making:
+        if model.hf not in _engines:
+            _engines[model.hf] = Engine(model)
+        return _engines[model.hf]

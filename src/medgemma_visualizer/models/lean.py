@@ -1,0 +1,148 @@
+"""Gemma 3's decoder as a short sequence of tensor operations over the loaded model's own weights.
+
+The same function as the library's modules, with masks and rotations made beforehand and a place where keys, values and
+queries can be seen or replaced, so that a pass can be captured, keep its attention or go on from what was kept. Knows
+layers; knows nothing about answers, captures or maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from medgemma_visualizer.models.adapter import Model
+from medgemma_visualizer.models.kernels import add_norm, gelu_times, norm, norm_rotate
+
+#: Sees a layer's query (B, H, Q, d), key and value (B, H_kv, Q, d); gives the keys and values that are attended to.
+Tap = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Places:
+    """What the decoder must know of a sequence besides its embeddings, for each kind of layer.
+
+    Attributes:
+        rotations: cos and sin, each (1, Q, d), in the model's dtype.
+        masks: (1, 1, G · Q, K) in the model's dtype, 0 or −inf, each row of positions once for each of the G query
+            heads that share a key.
+    """
+
+    rotations: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
+    masks: Mapping[str, torch.Tensor]
+
+
+def can_run(model: Model) -> bool:
+    """Whether this decoder computes what the model's own would, as things are at this moment.
+
+    Not where another attention is lent to the model, or where somebody's hooks wait for the model's own passes.
+    """
+    text, config = model.text, model.text.config
+    usual = (
+        config.model_type == "gemma3_text"
+        and config.hidden_activation == "gelu_pytorch_tanh"
+        and config.attn_logit_softcapping is None
+        and not config.use_bidirectional_attention
+    )
+    watched = text._forward_hooks or text._forward_pre_hooks
+    return usual and config._attn_implementation == "sdpa" and not watched
+
+
+def kinds(model: Model) -> tuple[str, ...]:
+    """The kinds of layers: global and local attention."""
+    return tuple(dict.fromkeys(model.text.config.layer_types))
+
+
+def groups(model: Model) -> int:
+    """How many query heads share a key."""
+    config = model.text.config
+    return int(config.num_attention_heads // config.num_key_value_heads)
+
+
+def allowed(model: Model, blocks: torch.Tensor, rows: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+    """Which positions each row may attend to, for each kind of layer: bool (Q, K).
+
+    Args:
+        blocks: (K,) number of the image that a position belongs to, −1 for text.
+        rows: (Q,) positions that attend; all where None.
+    """
+    key = torch.arange(len(blocks), device=blocks.device)
+    query = key if rows is None else rows
+    same = (blocks[query][:, None] == blocks[None]) & (blocks[None] >= 0)
+    everywhere = (key[None] <= query[:, None]) | same  # (Q, K)
+    near = key[None] > query[:, None] - int(model.text.config.sliding_window)
+    return {kind: everywhere & near if kind == "sliding_attention" else everywhere for kind in kinds(model)}
+
+
+def image_blocks(model: Model, ids: Sequence[int]) -> np.ndarray:
+    """Number of the image that each position belongs to, −1 for text: int64 (S,)."""
+    image = np.asarray(ids) == model.image_token_id
+    starts = image & ~np.concatenate([[False], image[:-1]])
+    return np.where(image, np.cumsum(starts) - 1, -1)
+
+
+def additive(model: Model, sees: torch.Tensor) -> torch.Tensor:
+    """bool (Q, K) -> 0 or −inf (1, 1, G · Q, K) in the model's dtype."""
+    empty = torch.zeros(sees.shape, dtype=model.dtype, device=sees.device).masked_fill(~sees, -torch.inf)
+    return empty.repeat(groups(model), 1)[None, None]
+
+
+def rotations(model: Model, positions: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """cos and sin (1, Q, d) of positions (Q,), for each kind of layer."""
+    like = torch.empty(0, dtype=model.dtype, device=positions.device)
+    return {kind: model.text.rotary_emb(like, positions[None], kind) for kind in kinds(model)}
+
+
+def places_of(model: Model, ids: Sequence[int]) -> Places:
+    """Masks and rotations of a whole sequence."""
+    blocks = torch.from_numpy(image_blocks(model, ids)).to(model.device)
+    masks = {kind: additive(model, sees) for kind, sees in allowed(model, blocks).items()}
+    return Places(rotations(model, torch.arange(len(ids), device=model.device)), masks)
+
+
+def decode(model: Model, embeds: torch.Tensor, places: Places, tap: Tap | None = None) -> torch.Tensor:
+    """Last hidden states (B, Q, D) of embeddings (B, Q, D); differentiable in them, never in a weight."""
+    text, eps = model.text, float(model.text.config.rms_norm_eps)
+    layers = text.layers[: text.config.num_hidden_layers]
+    after = [*(layer.input_layernorm.weight for layer in layers[1:]), text.norm.weight]
+    h, x = embeds, norm(embeds, layers[0].input_layernorm.weight, eps)
+    for n, layer in enumerate(layers):
+        kind = text.config.layer_types[n]
+        seen = _attend(model, layer.self_attn, x, places.rotations[kind], places.masks[kind], n, tap)
+        h, x = add_norm(h, seen, layer.post_attention_layernorm.weight, layer.pre_feedforward_layernorm.weight, eps)
+        wide = layer.mlp.down_proj(gelu_times(layer.mlp.gate_proj(x), layer.mlp.up_proj(x)))
+        h, x = add_norm(h, wide, layer.post_feedforward_layernorm.weight, after[n], eps)
+    return x
+
+
+def _attend(
+    model: Model,
+    attention: torch.nn.Module,
+    x: torch.Tensor,
+    rotation: tuple[torch.Tensor, torch.Tensor],
+    mask: torch.Tensor,
+    layer: int,
+    tap: Tap | None,
+) -> torch.Tensor:
+    """One layer's attention (B, Q, D) -> (B, Q, D); query heads that share a key lie one after another in one head."""
+    config, (batch, length, _) = model.text.config, x.shape
+    split = (batch, length, -1, config.head_dim)
+    eps = float(config.rms_norm_eps)
+    query = norm_rotate(attention.q_proj(x).view(split), attention.q_norm.weight, eps, *rotation)  # type: ignore[operator, union-attr, arg-type]
+    key = norm_rotate(attention.k_proj(x).view(split), attention.k_norm.weight, eps, *rotation)  # type: ignore[operator, union-attr, arg-type]
+    value = attention.v_proj(x).view(split).transpose(1, 2)  # type: ignore[operator]
+    if tap is not None:
+        key, value = tap(layer, query, key, value)
+    shared = query.reshape(batch, key.shape[1], -1, config.head_dim)  # (B, H_kv, G · Q, d)
+    out = torch.nn.functional.scaled_dot_product_attention(
+        shared,
+        key,
+        value,
+        attn_mask=mask,
+        scale=float(attention.scaling),  # type: ignore[arg-type]
+    )
+    heads = out.reshape(batch, -1, length, config.head_dim).transpose(1, 2).reshape(batch, length, -1)
+    result: torch.Tensor = attention.o_proj(heads)  # type: ignore[operator]
+    return result

@@ -1,0 +1,193 @@
+"""The kernels behind `kernels`, in Triton; imported on CUDA devices only. One program for a row or block of numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _add_norm(residual, x, inner, outer, summed, out, eps, size, ADD: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    row, at = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
+    inside = at < size
+    kind = out.dtype.element_ty
+    h = tl.load(residual + row * size + at, mask=inside, other=0.0).to(tl.float32)
+    if ADD:
+        y = tl.load(x + row * size + at, mask=inside, other=0.0).to(tl.float32)
+        weight = 1.0 + tl.load(inner + at, mask=inside, other=0.0).to(tl.float32)
+        y = (y * tl.rsqrt(tl.sum(y * y, axis=0) / size + eps) * weight).to(kind).to(tl.float32)
+        rounded = (h + y).to(kind)
+        tl.store(summed + row * size + at, rounded, mask=inside)
+        h = rounded.to(tl.float32)
+    weight = 1.0 + tl.load(outer + at, mask=inside, other=0.0).to(tl.float32)
+    normed = h * tl.rsqrt(tl.sum(h * h, axis=0) / size + eps) * weight
+    tl.store(out + row * size + at, normed.to(kind), mask=inside)
+
+
+@triton.jit
+def _add_norm_back(  # type: ignore[no-untyped-def]
+    slope_summed, slope, summed, x, inner, outer, back, back_x, eps, size,
+    ADD: tl.constexpr, BOTH: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    row, at = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
+    inside = at < size
+    kind = back.dtype.element_ty
+    h = tl.load(summed + row * size + at, mask=inside, other=0.0).to(tl.float32)
+    weight = 1.0 + tl.load(outer + at, mask=inside, other=0.0).to(tl.float32)
+    g = tl.load(slope + row * size + at, mask=inside, other=0.0).to(tl.float32) * weight
+    root = tl.rsqrt(tl.sum(h * h, axis=0) / size + eps)
+    total = root * (g - h * (root * root) * (tl.sum(g * h, axis=0) / size))
+    if BOTH:
+        total += tl.load(slope_summed + row * size + at, mask=inside, other=0.0).to(tl.float32)
+    rounded = total.to(kind)
+    tl.store(back + row * size + at, rounded, mask=inside)
+    if ADD:
+        y = tl.load(x + row * size + at, mask=inside, other=0.0).to(tl.float32)
+        weight = 1.0 + tl.load(inner + at, mask=inside, other=0.0).to(tl.float32)
+        g = rounded.to(tl.float32) * weight
+        root = tl.rsqrt(tl.sum(y * y, axis=0) / size + eps)
+        inner_back = root * (g - y * (root * root) * (tl.sum(g * y, axis=0) / size))
+        tl.store(back_x + row * size + at, inner_back.to(kind), mask=inside)
+
+
+@triton.jit
+def _norm_rotate(  # type: ignore[no-untyped-def]
+    x, weight, cos, sin, out, eps, places, heads, size, HEADS: tl.constexpr, BLOCK: tl.constexpr
+):
+    token, head, at = tl.program_id(0).to(tl.int64), tl.arange(0, HEADS)[:, None], tl.arange(0, BLOCK)[None]
+    batch, place = token // places, token % places
+    inside = (head < heads) & (at < size)
+    kind = out.dtype.element_ty
+    half = size // 2
+    other = tl.where(at < half, at + half, at - half)
+    sign = tl.where(at < half, -1.0, 1.0)
+    start = x + token * heads * size + head * size
+    straight = tl.load(start + at, mask=inside, other=0.0).to(tl.float32)
+    turned = tl.load(start + other, mask=inside, other=0.0).to(tl.float32)
+    root = tl.rsqrt(tl.sum(straight * straight, axis=1)[:, None] / size + eps)
+    here = at < size
+    straight = straight * root * (1.0 + tl.load(weight + at, mask=here, other=0.0).to(tl.float32))
+    turned = turned * root * (1.0 + tl.load(weight + other, mask=here, other=0.0).to(tl.float32)) * sign
+    c = tl.load(cos + place * size + at, mask=here, other=0.0).to(tl.float32)
+    s = tl.load(sin + place * size + at, mask=here, other=0.0).to(tl.float32)
+    first = (straight.to(kind).to(tl.float32) * c).to(kind).to(tl.float32)
+    second = (turned.to(kind).to(tl.float32) * s).to(kind).to(tl.float32)
+    where = ((batch * heads + head) * places + place) * size + at
+    tl.store(out + where, (first + second).to(kind), mask=inside)
+
+
+@triton.jit
+def _norm_rotate_back(  # type: ignore[no-untyped-def]
+    slope, by_batch, by_head, by_place, x, weight, cos, sin, back, eps, places, heads, size,
+    HEADS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    token, head, at = tl.program_id(0).to(tl.int64), tl.arange(0, HEADS)[:, None], tl.arange(0, BLOCK)[None]
+    batch, place = token // places, token % places
+    inside, here = (head < heads) & (at < size), at < size
+    half = size // 2
+    other = tl.where(at < half, at + half, at - half)
+    sign = tl.where(at < half, 1.0, -1.0)
+    start = slope + batch * by_batch + head * by_head + place * by_place
+    c = tl.load(cos + place * size + at, mask=here, other=0.0).to(tl.float32)
+    s = tl.load(sin + place * size + other, mask=here, other=0.0).to(tl.float32)
+    g = tl.load(start + at, mask=inside, other=0.0).to(tl.float32) * c
+    g += tl.load(start + other, mask=inside, other=0.0).to(tl.float32) * s * sign
+    g = g * (1.0 + tl.load(weight + at, mask=here, other=0.0).to(tl.float32))
+    place_of = token * heads * size + head * size + at
+    y = tl.load(x + place_of, mask=inside, other=0.0).to(tl.float32)
+    root = tl.rsqrt(tl.sum(y * y, axis=1)[:, None] / size + eps)
+    found = root * (g - y * (root * root) * (tl.sum(g * y, axis=1)[:, None] / size))
+    tl.store(back + place_of, found.to(back.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _gelu(z):  # type: ignore[no-untyped-def]
+    """tanh-gelu of z and its slope, in float32."""
+    inner = 0.7978845608028654 * (z + 0.044715 * z * z * z)
+    t = 2.0 * tl.sigmoid(2.0 * inner) - 1.0
+    slope = 0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * 0.7978845608028654 * (1.0 + 0.134145 * z * z)
+    return 0.5 * z * (1.0 + t), slope
+
+
+@triton.jit
+def _gelu_times(gate, up, out, count, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < count
+    value, _ = _gelu(tl.load(gate + at, mask=inside, other=0.0).to(tl.float32))
+    kind = out.dtype.element_ty
+    product = value.to(kind).to(tl.float32) * tl.load(up + at, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + at, product.to(kind), mask=inside)
+
+
+@triton.jit
+def _gelu_times_back(slope, gate, up, back_gate, back_up, count, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < count
+    value, rise = _gelu(tl.load(gate + at, mask=inside, other=0.0).to(tl.float32))
+    g = tl.load(slope + at, mask=inside, other=0.0).to(tl.float32)
+    kind = back_up.dtype.element_ty
+    tl.store(back_up + at, (g * value.to(kind).to(tl.float32)).to(kind), mask=inside)
+    tl.store(back_gate + at, (g * tl.load(up + at, mask=inside, other=0.0).to(tl.float32) * rise).to(kind), mask=inside)
+
+
+_BLOCK = 1024
+
+
+def add_norm(residual: Any, x: Any, inner: Any, outer: Any, eps: float) -> Any:
+    """As `kernels.add_norm` for contiguous tensors; without x the sum is the residual and is given back empty."""
+    size = residual.shape[-1]
+    add = x is not None
+    out, summed = torch.empty_like(residual), torch.empty_like(residual) if add else residual.new_empty(0)
+    _add_norm[(residual.numel() // size,)](
+        residual, x if add else residual, inner, outer, summed, out, eps, size,
+        ADD=add, BLOCK=triton.next_power_of_2(size), num_warps=8,
+    )  # fmt: skip
+    return summed, out
+
+
+def add_norm_back(slope_summed: Any, slope: Any, summed: Any, x: Any, inner: Any, outer: Any, eps: float) -> Any:
+    """Gradients in the residual and in x (None where there was none)."""
+    size, add = summed.shape[-1], x is not None
+    both = add and slope_summed is not None
+    back, back_x = torch.empty_like(summed), torch.empty_like(summed) if add else None
+    _add_norm_back[(summed.numel() // size,)](
+        slope_summed.contiguous() if both else slope, slope, summed, x if add else summed, inner, outer, back,
+        back_x if add else back, eps, size, ADD=add, BOTH=both, BLOCK=triton.next_power_of_2(size), num_warps=8,
+    )  # fmt: skip
+    return back, back_x
+
+
+def norm_rotate(x: Any, weight: Any, eps: float, cos: Any, sin: Any) -> Any:
+    batch, places, heads, size = x.shape
+    out = x.new_empty(batch, heads, places, size)
+    blocks = {"HEADS": triton.next_power_of_2(heads), "BLOCK": triton.next_power_of_2(size)}
+    _norm_rotate[(batch * places,)](x, weight, cos, sin, out, eps, places, heads, size, **blocks)
+    return out
+
+
+def norm_rotate_back(slope: Any, x: Any, weight: Any, eps: float, cos: Any, sin: Any) -> Any:
+    batch, places, heads, size = x.shape
+    slope = slope if slope.stride(-1) == 1 else slope.contiguous()
+    back = torch.empty_like(x)
+    blocks = {"HEADS": triton.next_power_of_2(heads), "BLOCK": triton.next_power_of_2(size)}
+    _norm_rotate_back[(batch * places,)](
+        slope, *slope.stride()[:3], x, weight, cos, sin, back, eps, places, heads, size, **blocks
+    )
+    return back
+
+
+def gelu_times(gate: Any, up: Any) -> Any:
+    out = torch.empty_like(gate)
+    _gelu_times[(triton.cdiv(gate.numel(), _BLOCK),)](gate, up, out, gate.numel(), BLOCK=_BLOCK)
+    return out
+
+
+def gelu_times_back(slope: Any, gate: Any, up: Any) -> Any:
+    back_gate, back_up = torch.empty_like(gate), torch.empty_like(up)
+    _gelu_times_back[(triton.cdiv(gate.numel(), _BLOCK),)](
+        slope, gate, up, back_gate, back_up, gate.numel(), BLOCK=_BLOCK
+    )
+    return back_gate, back_up
