@@ -60,16 +60,19 @@ def answer(model: Model, case: Case, *, max_new_tokens: int = MODEL_CONFIG["max_
     return noticed(_read(model, case, max_new_tokens), case)
 
 
-def score(heatmap: Heatmap, case: Case) -> Scores:
+def score(heatmap: Heatmap, case: Case, body: np.ndarray | None = None) -> Scores:
     """What a map is worth on its face, each number with its chance level.
 
     Quality of the raw map against the body (definitions: map quality), and against the finding's region where the case
     has one: pointing game ("hit or miss"), relevance mass and rank, ROC-AUC.
 
+    Args:
+        body: `body_mask` of the case's film, bool (height, width), where it has been found already.
+
     Raises:
         InputError: The heatmap says "no explanation available"; such a map is never scored.
     """
-    return _scored(heatmap, case, body_mask(grayscale(picture(case))))
+    return _scored(heatmap, case, body_mask(grayscale(picture(case))) if body is None else body)
 
 
 def _scored(heatmap: Heatmap, case: Case, body: np.ndarray) -> Scores:
@@ -286,7 +289,7 @@ def draw_comparison(comparison: Comparison, case: Case, **style: Any) -> Image:
     """The maps of a comparison and their differences; style as in `figures.comparison`."""
     image = picture(case)
     grids = [one.heatmap.grid for one in comparison.prompts]
-    labels = [f"{one.label}: {one.answer.text}" for one in comparison.prompts]
+    labels = [f"{one.label}: {one.question} – {one.answer.text}" for one in comparison.prompts]
     body = body_mask(grayscale(image))
     return comparison_figure(grids, labels, comparison.js, image=image, body_mask=body, **style)
 

@@ -18,7 +18,8 @@ from medgemma_visualizer.figures.overlay import FLAT, UNAVAILABLE, colour_bar, s
 
 TILE, GAP, BAR_SPACE, FOOT, COLUMNS = 280, 24, 110, 40, 5
 MATRIX_CELL = 36  # pixels that a number of the matrix takes
-HEADING = 14 + 3 * LINE_HEIGHT + 6  # pixels above each panel
+LINES = 5  # of a title at most: a question and its answer
+HEADING = 14 + LINES * LINE_HEIGHT + 6  # pixels above each panel
 
 Panels = Sequence[tuple[str, Heat | None]]
 
@@ -110,7 +111,7 @@ def _draw_block(
     height, width = film.shape[:2]
     for slot, ((title, _), warmth) in enumerate(zip(panels, heats, strict=True), first_slot):
         left, above = start + slot % columns * (TILE + GAP), top + slot // columns * (height + HEADING)
-        write(figure, left, above + 14, wrapped(title, TILE, 3))
+        write(figure, left, above + 14, wrapped(title, TILE, LINES))
         axes = box(figure, left, above + HEADING, width, height)
         axes.imshow(film if warmth is None else paint(film, warmth, look), interpolation="nearest", aspect="auto")
         axes.set_axis_off()
