@@ -42,6 +42,7 @@ class Case:
         rendering: How a DICOM file is, or was, made into a film: a name of `data.dicom.RENDERINGS`; None takes the
             default, and is all that other pictures have.
         notice: What must be known of the film to read anything said of it, such as text burnt into its pixels.
+        split: The part of its data set that the film belongs to: "train", "validate", "test"; where known.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Case:
     simulated: bool = False
     rendering: str | None = None
     notice: str = ""
+    split: str | None = None
 
     def asking(self, question: str) -> Case:
         """The same picture with another question: truth, options and finding belonged to the old one and are gone."""

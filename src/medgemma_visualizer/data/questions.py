@@ -1,64 +1,61 @@
 """Question files: one row, one question about one film.
 
-Knows the columns of MIMIC-style question files and their aliases; does not know pixels, masks, or where the films of a
-data set come from beyond a folder to look in. Every row becomes a case or is counted with its reason.
+Knows what the rows of a question set mean; the sets' headings stand in `layouts`. Does not know pixels, masks, or where
+the films of a data set come from (`films`). Every row becomes a case or is counted with its reason.
 """
 
 from __future__ import annotations
 
 import ast
-import csv
-import gzip
+import functools
 import hashlib
-import io
-import zlib
+import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias, overload
+from typing import overload
 
+from medgemma_visualizer.data.films import NOT_FOUND, Films, FolderFilms
 from medgemma_visualizer.data.inputs import check_question
-from medgemma_visualizer.data.photo import SUFFIXES, rendering_by_name
+from medgemma_visualizer.data.layouts import ALIASES, SETS, Layout
+from medgemma_visualizer.data.mimic import MimicRoot, StudyFilms, bare_id, is_mimic_root
+from medgemma_visualizer.data.photo import DICOM_SUFFIXES
+from medgemma_visualizer.data.tables import (
+    TOO_MANY,
+    LeftOut,
+    Row,
+    Table,
+    UnusableRow,
+    columns_of,
+    first_filled,
+    headings_for,
+    open_table,
+    plain,
+    read_table,
+)
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.records import Case
+from medgemma_visualizer.settings import DEFAULT_RENDERING
 
-Row: TypeAlias = dict[str, str]
+__all__ = [
+    "ALIASES",
+    "QUESTION_FILE_SUFFIXES",
+    "LeftOut",
+    "QuestionSet",
+    "Row",
+    "case_id",
+    "first_filled",
+    "headings_for",
+    "is_question_table",
+    "layout_of",
+    "read_questions",
+    "read_table",
+    "told_of",
+]
 
-#: What a column means -> the headings it goes by, the preferred one first. Upper and lower case, blanks and
-#: underscores make no difference. Where a row fills several of them, the first that is filled counts: a variant of a
-#: question is what was asked, its baseline only where nothing else is given.
-ALIASES: Mapping[str, tuple[str, ...]] = {
-    "question": ("question_variant", "question", "query", "text", "baseline_question"),
-    "image": ("ImagePath", "image_path", "image", "dicom_id"),
-    "study": ("study_id", "StudyID", "study", "id"),
-    "truth": ("correct_answer", "answer", "ground_truth", "label"),
-    "options": ("options",),
-    "patient": ("subject_id", "PatientID", "patient_id"),
-    "view": ("ViewPosition", "view"),
-    "finding": ("finding",),
-}
-_REQUIRED = ("question", "image")
-_TOO_MANY = "cells beyond the headings\n"  # headings are stripped, so none ends in a line break
 QUESTION_FILE_SUFFIXES = (".csv", ".tsv", ".csv.gz")
-
-
-class UnusableRow(Exception):
-    """Why one row makes no case; becomes a `LeftOut`, never leaves this module."""
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A row that makes no case.
-
-    Attributes:
-        line: Where it ends in the file; the headings are line 1.
-        reason: Worded alike for alike rows, so that reasons can be counted.
-    """
-
-    line: int
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -70,12 +67,22 @@ class QuestionSet(Sequence[Case]):
         left_out: Rows that made no case.
         columns: Meaning -> the headings that hold it, for sources that have headings.
         source: Where the cases come from.
+        recognised: What the source was taken for: a name of `layouts.SETS`, of `region_sets.REGION_SETS`, or words.
+        missing_images: How many images rows name that are not there.
+        regions_from: What the regions were read from; "" where from nothing.
+        regions_left_out: Reason -> entries of the regions' source that mark nothing on a film of these cases.
+        notes: What must be known of the set as a whole.
     """
 
     cases: tuple[Case, ...]
     left_out: tuple[LeftOut, ...] = ()
     columns: Mapping[str, tuple[str, ...]] | None = None
     source: str = "user"
+    recognised: str = ""
+    missing_images: int = 0
+    regions_from: str = ""
+    regions_left_out: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -94,104 +101,62 @@ class QuestionSet(Sequence[Case]):
 
 
 def read_questions(path: Path | str, images: Path | str | None = None) -> QuestionSet:
-    """Reads a question file (.csv, .tsv, .csv.gz; commas, semicolons or tabs; UTF-8).
+    """Reads a question file: .csv or .tsv (commas, semicolons or tabs), .json (a list of objects), or .gz of these.
 
     Args:
-        path: The file. `ALIASES` lists the headings that are understood.
-        images: The folder of the films; the file's own folder where not given. A film is looked for by the path in its
-            row, then by the end of that path under the folder, then by its identifier with any picture suffix.
+        path: The file, UTF-8. `layouts.SETS` lists the sets that are known by their headings; `ALIASES` the headings
+            of any other.
+        images: The folder of the films; the file's own folder where not given. In a root of MIMIC-CXR or
+            MIMIC-CXR-JPG a film is found by its identifier, or by its study. In any other folder it is looked for by
+            the path in its row, then by the end of that path, then by its identifier with any picture suffix.
 
     Raises:
         InputError: The file cannot be read, a needed column is missing (the message names those found), or no row
             makes a case.
     """
     path = Path(path)
-    headings, rows = read_table(path)
-    columns = _columns(headings, path)
-    films = _find_films((row for _, row in rows), columns, path.parent if images is None else Path(images))
-    cases, left_out = _sorted_out(rows, _Rows(columns, films, path.stem))
-    found = QuestionSet(tuple(cases), tuple(left_out), columns, path.stem)
-    if not cases:
+    table = open_table(path)
+    layout = layout_of(table)
+    columns = columns_of(table, layout.columns, layout.required)
+    reading = _Rows(columns, _films(table, layout, columns, images), path.stem, layout)
+    found = _sorted_out(table, reading)
+    if not found.cases:
         raise InputError(
-            f"{str(path)!r} has no usable row ({_told(found)}); correct the file or name its image folder."
+            f"{str(path)!r} has no usable row ({told_of(found)}); correct the file or name its image folder."
         )
     return found
+
+
+def layout_of(table: Table) -> Layout:
+    """The question set that a file is of, by its headings."""
+    there = {plain(heading) for heading in table.headings}
+    for layout in SETS.values():
+        marks, without = ({plain(name) for name in names} for names in (layout.marks, layout.without))
+        if marks <= there and not without & there:
+            return layout
+    raise AssertionError("the last layout takes everything")
+
+
+def is_question_table(path: Path) -> bool:
+    """Whether a file is a table with the columns of questions about films."""
+    try:
+        table = open_table(path)
+        layout = layout_of(table)
+        columns_of(table, layout.columns, layout.required)
+    except InputError:  # told where the file is named
+        return False
+    return True
+
+
+def told_of(found: QuestionSet) -> str:
+    """What was left out, in a few words."""
+    return "; ".join(f"{reason}: {count} rows" for reason, count in found.reasons.items()) or "headings only"
 
 
 def case_id(study: str, image: str, question: str) -> str:
     """An identifier of the pair (image, question), the same on every machine and for every order of rows."""
     digest = hashlib.sha256("\0".join((study, image, question)).encode()).hexdigest()
     return f"{study or Path(image).stem}-{digest[:12]}"
-
-
-# --- the table -------------------------------------------------------------------------------------------------------
-
-
-def read_table(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
-    """Headings, and (line, row) of every row that is not blank; a row maps headings to cells.
-
-    Raises:
-        InputError: The file cannot be read or is no table, or a heading stands twice.
-    """
-    lines = _cells(path)
-    if not lines:
-        raise InputError(f"{str(path)!r} is empty; give a question file with headings and rows.")
-    headings = [heading.strip() for heading in lines[0][1]]
-    for heading, times in Counter(headings).items():
-        if heading and times > 1:
-            raise InputError(f"{str(path)!r} has the heading {heading!r} {times} times; rename all but one.")
-    return headings, [(line, _row(headings, cells)) for line, cells in lines[1:]]
-
-
-def _cells(path: Path) -> list[tuple[int, list[str]]]:
-    text = _text(path)
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    # Strict: an unclosed quote is an error here, where otherwise it would swallow all rows that follow.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-    except csv.Error as error:
-        raise InputError(f"{str(path)!r} is no readable table ({error}, line {reader.line_num}); repair it.") from error
-
-
-def _row(headings: Sequence[str], cells: Sequence[str]) -> Row:
-    too_many = {_TOO_MANY: ""} if len(cells) > len(headings) else {}
-    return dict(zip(headings, cells, strict=False)) | too_many
-
-
-def _text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
-    except FileNotFoundError as error:
-        raise InputError(f"{str(path)!r} does not exist; check the path of the question file.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{str(path)!r} is not UTF-8 text; save it as CSV in UTF-8.") from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{str(path)!r} is a damaged gzip archive; download it again.") from error
-    except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be read ({error.strerror}); name a readable question file.") from error
-
-
-def _columns(headings: Sequence[str], path: Path) -> dict[str, tuple[str, ...]]:
-    """Meaning -> the headings present that hold it, in order of preference."""
-    columns = {meaning: headings_for(names, headings) for meaning, names in ALIASES.items()}
-    missing = [meaning for meaning in _REQUIRED if not columns[meaning]]
-    if missing:
-        wanted = " and ".join(f"{meaning} (one of {', '.join(ALIASES[meaning])})" for meaning in missing)
-        found = ", ".join(headings)
-        raise InputError(f"{str(path)!r} lacks a column for the {wanted}; found: {found}. Rename or add it.")
-    return columns
-
-
-def headings_for(names: Sequence[str], headings: Sequence[str]) -> tuple[str, ...]:
-    """The exact heading first, then those that differ in case and underscores only."""
-    wanted = [heading for name in names for heading in (name, *headings) if _plain(heading) == _plain(name)]
-    return tuple(dict.fromkeys(heading for heading in wanted if heading in headings))
-
-
-def _plain(heading: str) -> str:
-    return "".join(character for character in heading.lower() if character.isalnum())
 
 
 # --- the rows --------------------------------------------------------------------------------------------------------
@@ -203,44 +168,82 @@ class _Rows:
 
     Attributes:
         columns: Meaning -> headings.
-        films: The name of an image as the rows write it -> its file.
+        films: Finds them.
         source: The name that the cases carry.
+        layout: The set.
     """
 
     columns: Mapping[str, Sequence[str]]
-    films: Mapping[str, Path]
+    films: Films
     source: str
+    layout: Layout
 
-    def case(self, row: Mapping[str, str]) -> Case:
-        image, study = _image_name(row, self.columns), first_filled(row, self.columns["study"])
-        question = _question(first_filled(row, self.columns["question"]))
-        if image not in self.films:
-            raise UnusableRow("image file not found" if image else "no image named")
+    def case(self, row: Row) -> Case:
+        self.layout.refuse(row)
+        image, study = _image_name(row, self.columns), self._cell(row, "study")
+        question = sys.intern(_question(self._cell(row, "question")))
+        film = self.films.film(image, study)
         return Case(
-            id=case_id(study, image, question),
-            image=self.films[image],
+            id=case_id(study, film.key or image, question),
+            image=film.path,
             question=question,
-            options=_options(first_filled(row, self.columns["options"])),
-            truth=_one(first_filled(row, self.columns["truth"]), "answer") or None,
-            finding=first_filled(row, self.columns["finding"]) or None,
-            patient_id=first_filled(row, self.columns["patient"]) or None,
-            view=first_filled(row, self.columns["view"]) or None,
+            options=_options(self._cell(row, "options")),
+            truth=_known(_one(self._cell(row, "truth"), "answer")),
+            finding=_known(self._cell(row, "finding") or self.layout.finding(row, question) or ""),
+            patient_id=film.patient or _known(self._cell(row, "patient")),
+            view=film.view or _known(self._cell(row, "view")),
             source=self.source,
-            rendering=rendering_by_name(self.films[image]),
+            rendering=DEFAULT_RENDERING if film.path.suffix.lower() in DICOM_SUFFIXES else None,
+            split=film.split or self._split(row),
         )
 
+    def _split(self, row: Row) -> str | None:
+        cell = self._cell(row, "split")
+        return _known(self.layout.split(cell)) if cell else None
 
-def _sorted_out(rows: Sequence[tuple[int, Row]], read: _Rows) -> tuple[list[Case], list[LeftOut]]:
+    def contradicts(self, row: Row, case: Case) -> bool:
+        """Whether the file puts a film into another split than the root of the films does."""
+        own = self._split(row)
+        return own is not None and own != case.split
+
+    def refuse_another_patient(self, row: Row, case: Case) -> None:
+        """Raises `UnusableRow` where the row's patient is not the film's."""
+        patient = self._cell(row, "patient")
+        if patient and bare_id(patient) != bare_id(case.patient_id or ""):
+            raise UnusableRow("the row names another patient than the film's")
+
+    def _cell(self, row: Row, meaning: str) -> str:
+        return first_filled(row, self.columns[meaning])
+
+
+def _sorted_out(table: Table, read: _Rows) -> QuestionSet:
     cases: dict[str, Case] = {}
-    left_out = []
-    for line, row in rows:
+    left_out, missing, contradictions = [], set(), 0
+    for line, row in table.rows():
         try:
             case = read.case(row)
+            read.refuse_another_patient(row, case)
             _refuse_repeated(case, cases.get(case.id))
             cases[case.id] = case
+            contradictions += read.contradicts(row, case)
         except UnusableRow as error:
-            left_out.append(LeftOut(line, str(error)))
-    return list(cases.values()), left_out
+            left_out.append(LeftOut(line, sys.intern(str(error))))
+            if str(error) == NOT_FOUND:
+                missing.add(_image_name(row, read.columns) or first_filled(row, read.columns["study"]))
+    return QuestionSet(
+        cases=tuple(cases.values()),
+        left_out=tuple(left_out),
+        columns={meaning: tuple(headings) for meaning, headings in read.columns.items()},
+        source=read.source,
+        recognised=read.layout.name,
+        missing_images=len(missing),
+        notes=(_CONTRADICTED.format(contradictions),) if contradictions else (),
+    )
+
+
+_CONTRADICTED = (
+    "{} rows stand in another split of the question file than their films do in MIMIC-CXR; the films' own counts."
+)
 
 
 def _refuse_repeated(case: Case, earlier: Case | None) -> None:
@@ -249,14 +252,8 @@ def _refuse_repeated(case: Case, earlier: Case | None) -> None:
         raise UnusableRow(f"repeats an earlier row's image and question with {same} answer")
 
 
-def first_filled(row: Mapping[str, str], headings: Sequence[str]) -> str:
-    """The first cell that says something, or ""; "nan" is how table programs write an empty one."""
-    cells = (row.get(heading, "").strip() for heading in headings)
-    return next((cell for cell in cells if cell.lower() not in ("", "nan")), "")
-
-
 def _image_name(row: Mapping[str, str], columns: Mapping[str, Sequence[str]]) -> str:
-    if _TOO_MANY in row:
+    if TOO_MANY in row:
         raise UnusableRow("more cells than headings")
     return _one(first_filled(row, columns["image"]), "image").replace("\\", "/")
 
@@ -276,6 +273,7 @@ def _one(text: str, what: str) -> str:
     return entries[0] if entries else ""
 
 
+@functools.lru_cache(4096)
 def _options(text: str) -> tuple[str, ...]:
     return tuple(option for option in _listed(text, "options") if option) if text else ()
 
@@ -290,36 +288,25 @@ def _listed(text: str, what: str) -> tuple[str, ...]:
     return tuple(str(entry).strip() for entry in entries)
 
 
+def _known(text: str) -> str | None:
+    """The text, kept once however many cases have it; None for none."""
+    return sys.intern(text) if text else None
+
+
 # --- the films -------------------------------------------------------------------------------------------------------
 
 
-def _find_films(rows: Iterable[Row], columns: Mapping[str, Sequence[str]], folder: Path) -> dict[str, Path]:
-    """Image name -> its file. A file to which several names lead only by their last parts belongs to none of them."""
-    found = {}
-    for name in dict.fromkeys(_image_names(rows, columns)):
-        path = _film(name, folder)
-        if path is not None:
-            found[name] = path
-    claims = Counter(found.values())
-    return {name: path for name, path in found.items() if claims[path] == 1 or path == folder / name}
+def _films(table: Table, layout: Layout, columns: Mapping[str, Sequence[str]], images: Path | str | None) -> Films:
+    """Who finds the films: a root of MIMIC-CXR, or the folder by names."""
+    beside = table.path.parent
+    folder = beside if images is None else Path(images)
+    if is_mimic_root(folder):
+        root = MimicRoot.open(folder)
+        return StudyFilms.beside(beside / layout.studies, root) if layout.studies else root
+    return FolderFilms(_image_names(table, columns), folder, layout.within)
 
 
-def _image_names(rows: Iterable[Row], columns: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    for row in rows:
+def _image_names(table: Table, columns: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    for _, row in table.rows():
         with suppress(UnusableRow):  # told when the row's own turn comes
             yield _image_name(row, columns)
-
-
-def _film(name: str, folder: Path) -> Path | None:
-    """The path as written, then ever shorter tails of it under the folder, then the last part with any suffix."""
-    parts = Path(name).parts
-    tails = [folder.joinpath(*parts[first:]) for first in range(len(parts))]
-    suffixed = [folder / f"{parts[-1]}{suffix}" for suffix in SUFFIXES] if parts else []
-    try:
-        return next((path for path in (*tails, *suffixed) if path.is_file()), None)
-    except OSError:  # a name that no file system takes
-        return None
-
-
-def _told(found: QuestionSet) -> str:
-    return "; ".join(f"{reason}: {count} rows" for reason, count in found.reasons.items()) or "headings only"

@@ -23,14 +23,22 @@ import numpy as np
 from PIL import Image
 
 from medgemma_visualizer.data.inputs import check_question
-from medgemma_visualizer.data.photo import (
-    SUFFIXES,
-    check_picture_path,
-    grayscale,
-    is_dicom,
-    open_image,
+from medgemma_visualizer.data.joining import ask_regions, is_region_source, joined, region_file, with_regions
+from medgemma_visualizer.data.labelled import ask_films, ask_labels
+from medgemma_visualizer.data.layouts import SETS
+from medgemma_visualizer.data.mimic import MimicRoot, is_mimic_root
+from medgemma_visualizer.data.photo import SUFFIXES, check_picture_path, is_dicom, open_image
+from medgemma_visualizer.data.questions import (
+    QUESTION_FILE_SUFFIXES,
+    LeftOut,
+    QuestionSet,
+    case_id,
+    is_question_table,
+    read_questions,
 )
-from medgemma_visualizer.data.questions import QUESTION_FILE_SUFFIXES, LeftOut, QuestionSet, case_id, read_questions
+from medgemma_visualizer.data.region_sets import read_regions
+from medgemma_visualizer.data.regions import read_mask
+from medgemma_visualizer.data.tables import is_json
 from medgemma_visualizer.errors import InputError, unknown_name
 from medgemma_visualizer.records import Case
 from medgemma_visualizer.settings import DEFAULT_RENDERING
@@ -56,7 +64,7 @@ class Regions(Mapping[str, np.ndarray]):
             KeyError: No such region on this film.
             InputError: The file is missing, damaged, or holds levels between black and white.
         """
-        return _mask(self._files[name])
+        return read_mask(self._files[name])
 
     def __contains__(self, name: object) -> bool:
         return name in self._files
@@ -71,13 +79,22 @@ class Regions(Mapping[str, np.ndarray]):
         return f"Regions({', '.join(self)})"
 
 
-def load_cases(source: Path | str = DEMO, question: str | None = None, images: Path | str | None = None) -> QuestionSet:
+def load_cases(
+    source: Path | str = DEMO,
+    question: str | None = None,
+    images: Path | str | None = None,
+    regions: Path | str | None = None,
+) -> QuestionSet:
     """Finds cases.
 
     Args:
-        source: "demo" for the embedded films (a folder of that name is "./demo"); a folder; a question file; a picture.
-        question: What to ask of every film, for pictures that come without a question file.
-        images: The folder of a question file's films, where it is not the file's own.
+        source: "demo" for the embedded films (a folder of that name is "./demo"); a question file or the folder of a
+            question set (`layouts.SETS`); a root of MIMIC-CXR or MIMIC-CXR-JPG; regions of a data set
+            (`region_sets.REGION_SETS`); a folder of pictures; a picture.
+        question: What to ask of every film, where the source brings no questions. A root of MIMIC-CXR is else asked
+            for its labels, regions for the findings that they mark.
+        images: The folder of the films of a question file or of regions, where it is not the file's own.
+        regions: Where to read regions for these cases from; see `region_sets.read_regions`.
 
     Returns:
         A sequence of cases that also knows what was left out and why.
@@ -85,26 +102,46 @@ def load_cases(source: Path | str = DEMO, question: str | None = None, images: P
     Raises:
         InputError: No such source, or nothing in it that can be used.
     """
+    found = _load(source, question, images)
+    if regions is None:
+        return found
+    return with_regions(found, read_regions(regions), Path(source) if images is None else Path(images))
+
+
+def _load(source: Path | str, question: str | None, images: Path | str | None) -> QuestionSet:
     path = Path(source)
-    if question is not None and _brings_questions(path):
-        raise InputError(f"{str(source)!r} brings its own questions; leave yours out, or name a picture.")
+    if question is not None and str(source) == DEMO:
+        raise _brings_its_own(source)
     if str(source) == DEMO:
         return demo_cases()
     if path.is_dir():
         return _from_folder(path, question, images)
-    if path.name.lower().endswith(QUESTION_FILE_SUFFIXES):
-        return read_questions(path, images)
+    if path.name.lower().endswith(QUESTION_FILE_SUFFIXES) or is_json(path):
+        return _from_file(path, question, images)
     if not path.exists() and not path.suffix and path.name == str(source):
         hint = "A folder, a question file (.csv) or a picture is named by its path."
         raise InputError(f"{unknown_name('source of cases', str(source), [DEMO])} {hint}")
     film = check_picture_path(str(source))
-    return QuestionSet((_with_header(_asked_of(film, question, "user"), film),))
+    return QuestionSet((_with_header(_asked_of(film, question, "user"), film),), recognised="a picture")
+
+
+def _from_file(path: Path, question: str | None, images: Path | str | None) -> QuestionSet:
+    """Questions, or regions."""
+    if is_region_source(path):
+        return ask_regions(read_regions(path), path.parent if images is None else Path(images), question)
+    if question is not None:
+        raise _brings_its_own(path)
+    return read_questions(path, images)
+
+
+def _brings_its_own(source: Path | str) -> InputError:
+    return InputError(f"{str(source)!r} brings its own questions; leave yours out, or name a picture.")
 
 
 @functools.cache
 def demo_cases() -> QuestionSet:
     """The embedded cases: simulated films, which no patient ever had, with the mask of everything put in."""
-    found = _from_question_folder(demo_folder(), None)
+    found = _from_question_file(demo_folder() / _QUESTIONS, demo_folder(), None)
     cases = tuple(replace(case, source=DEMO, simulated=True) for case in found)
     return replace(found, cases=cases, source=DEMO)
 
@@ -129,17 +166,44 @@ def _fingerprint(rgb: Image.Image) -> str:
     return hashlib.sha256(repr(rgb.size).encode() + rgb.tobytes()).hexdigest()
 
 
-def _brings_questions(path: Path) -> bool:
-    named_so = str(path) == DEMO or path.name.lower().endswith(QUESTION_FILE_SUFFIXES)
-    return named_so or (path / _QUESTIONS).is_file()
-
-
 def _from_folder(folder: Path, question: str | None, images: Path | str | None) -> QuestionSet:
-    if (folder / _QUESTIONS).is_file():
-        return _from_question_folder(folder, images)
+    """What a folder holds: its own questions first, then those that labels and regions make, then pictures."""
+    if files := _question_files(folder):
+        if question is not None:
+            raise _brings_its_own(folder)
+        return joined([_from_question_file(file, folder, images) for file in files], folder.name)
+    if is_mimic_root(folder):
+        root = MimicRoot.open(folder)
+        return ask_labels(root) if question is None else ask_films(root, question)
+    if (regions := region_file(folder)) is not None:
+        return ask_regions(read_regions(regions), folder if images is None else Path(images), question)
+    return _from_pictures(folder, question)
+
+
+def _question_files(folder: Path) -> list[Path]:
+    """The files of a question set, or the one table of questions; none where there is none.
+
+    Raises:
+        InputError: Several tables, of which one has to be chosen.
+    """
+    for layout in reversed(tuple(SETS.values())):  # the plain question file, which we write ourselves, before all
+        if files := [folder / name for name in layout.files if (folder / name).is_file()]:
+            return files
+    tables = [path for path in sorted(folder.iterdir()) if path.name.lower().endswith(QUESTION_FILE_SUFFIXES)]
+    tables = [path for path in tables if is_question_table(path)]
+    if len(tables) > 1:
+        names = ", ".join(path.name for path in tables)
+        raise InputError(f"{str(folder)!r} holds several question files ({names}); name the one that is meant.")
+    return tables
+
+
+def _from_pictures(folder: Path, question: str | None) -> QuestionSet:
     films = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES or _unnamed_dicom(path))
     if not films:
-        raise InputError(f"{str(folder)!r} holds neither {_QUESTIONS} nor pictures; name a folder that does.")
+        raise InputError(
+            f"{str(folder)!r} holds neither {_QUESTIONS} nor pictures, and is no data set that is known; "
+            "name a folder that does."
+        )
     cases, left_out = [], []
     for number, film in enumerate(films, start=1):
         asked = _asked_of(film, question, folder.name)
@@ -147,7 +211,7 @@ def _from_folder(folder: Path, question: str | None, images: Path | str | None) 
             cases.append(_with_header(asked, film))
         except InputError as error:
             left_out.append(LeftOut(number, str(error).removeprefix(f"{str(film)!r} ")))
-    found = QuestionSet(tuple(cases), tuple(left_out), source=folder.name)
+    found = QuestionSet(tuple(cases), tuple(left_out), source=folder.name, recognised="pictures")
     if not cases:
         reasons = "; ".join(f"{reason} ({count} ×)" for reason, count in found.reasons.items())
         raise InputError(f"{str(folder)!r} holds no picture that can be used: {reasons}")
@@ -181,13 +245,19 @@ def _with_header(case: Case, film: Path) -> Case:
     )
 
 
-def _from_question_folder(folder: Path, images: Path | str | None) -> QuestionSet:
-    found = read_questions(folder / _QUESTIONS, images if images is not None else folder)
+def _from_question_file(file: Path, folder: Path, images: Path | str | None) -> QuestionSet:
+    """A file of a folder, with the masks that the folder's index names."""
+    found = read_questions(file, images if images is not None else folder)
     masks = _indexed_masks(folder)
     cases = tuple(
-        replace(case, source=folder.name, regions=Regions(masks.get(Path(str(case.image)), {}))) for case in found
+        replace(case, source=folder.name, regions=Regions(files) if (files := masks.get(_path(case))) else {})
+        for case in found
     )
-    return replace(found, cases=cases, source=folder.name)
+    return replace(found, cases=cases, source=folder.name, regions_from=_INDEX if masks else "")
+
+
+def _path(case: Case) -> Path:
+    return Path(str(case.image))
 
 
 def _indexed_masks(folder: Path) -> dict[Path, dict[str, Path]]:
@@ -203,14 +273,6 @@ def _indexed_masks(folder: Path) -> dict[Path, dict[str, Path]]:
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{str(path)!r} is no index of films and masks; repair or remove it.") from error
-
-
-def _mask(path: Path) -> np.ndarray:
-    """A black-and-white picture as bool (height, width)."""
-    levels = grayscale(open_image(path))
-    if not np.isin(levels, (0, 255)).all():
-        raise InputError(f"The mask {str(path)!r} holds levels between black and white; save it with one bit a pixel.")
-    return levels > 0
 
 
 def _asked_of(film: Path, question: str | None, source: str) -> Case:
