@@ -17,6 +17,7 @@ import typer
 
 from medgemma_visualizer.cli.analyze import analyze
 from medgemma_visualizer.cli.app import app as open_app
+from medgemma_visualizer.cli.cases import cases
 from medgemma_visualizer.cli.check import check
 from medgemma_visualizer.cli.compare import compare
 from medgemma_visualizer.cli.lists import info, methods, models
@@ -41,7 +42,7 @@ def _root(debug: Annotated[bool, typer.Option("--debug", help="Show the tracebac
     """Only for the help: `main` reads --debug itself, wherever it stands."""
 
 
-for command in (analyze, check, compare, trust, methods, models, info):
+for command in (analyze, check, compare, trust, cases, methods, models, info):
     app.command()(command)
 app.command("app")(open_app)
 

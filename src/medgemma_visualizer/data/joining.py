@@ -31,6 +31,8 @@ from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.records import Case
 from medgemma_visualizer.settings import DEFAULT_RENDERING
 
+#: Folders beside regions in which CheXlocalize and VinDr-CXR keep their films.
+_WITHIN = ("CheXpert/val", "CheXpert/test", "train", "test")
 #: CheXlocalize's name of a film, which lies at patient64622/study1/view1_frontal.jpg.
 _CHEXPERT = re.compile(r"(patient\d+)_(study\d+)_(view.+)")
 
@@ -173,12 +175,17 @@ def _films_of(regions: RegionSet, folder: Path) -> tuple[Films, MimicRoot | None
     if is_mimic_root(folder):
         root = MimicRoot.open(folder)
         return root, root
-    return FolderFilms((_as_path(name) for name in regions.films), folder), None
+    return FolderFilms((_as_path(name) for name in regions.films), folder, _WITHIN), None
 
 
 def _as_path(name: str) -> str:
     found = _CHEXPERT.fullmatch(name)
     return "/".join(found.groups()) if found else name
+
+
+def _patient(name: str) -> str | None:
+    found = _CHEXPERT.fullmatch(name)
+    return found[1] if found else None
 
 
 def _sized(outlines: Mapping[str, Outline], film: Path, root: MimicRoot | None) -> Mapping[str, Outline]:
@@ -204,7 +211,7 @@ def _film_case(film: Film, name: str, drawn: DrawnRegions, asked: str | None, fi
         truth="yes" if finding else None,
         finding=finding or asked_finding(question),
         regions=drawn,
-        patient_id=film.patient,
+        patient_id=film.patient or _patient(name),
         view=film.view,
         source=regions.source.stem,
         rendering=DEFAULT_RENDERING if film.path.suffix.lower() in DICOM_SUFFIXES else None,

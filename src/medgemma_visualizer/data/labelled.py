@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from medgemma_visualizer.data.films import NOT_FOUND, Film
 from medgemma_visualizer.data.inputs import check_question
@@ -72,12 +73,28 @@ def _asked_films(root: MimicRoot) -> tuple[dict[str, list[Film]], list[LeftOut]]
     left_out = [one for several in root.left_out.values() for one in several]
     for number, (key, record) in enumerate(root.records.items(), start=1):
         try:
-            if record.view not in FRONTAL:
-                raise UnusableRow(f"view {record.view}" if record.view else "the view is not known: metadata missing")
-            films[record.study].append(root.film(key, record.study))
+            if record.view is not None and record.view not in FRONTAL:
+                raise UnusableRow(f"view {record.view}")
+            film = root.film(key, record.study)
+            films[record.study].append(film if record.view else _viewed(film))
         except UnusableRow as reason:
             left_out.append(LeftOut(number, str(reason)))
     return films, left_out
+
+
+def _viewed(film: Film) -> Film:
+    """The film with the view that its DICOM file says, where no table does."""
+    if film.path.suffix.lower() not in DICOM_SUFFIXES:
+        raise UnusableRow("the view is not known: add the metadata table to the root")
+    from medgemma_visualizer.data.dicom import read_header  # loads pydicom, which nobody else needs
+
+    try:
+        view = read_header(film.path, allow_lateral=True).view
+    except InputError as error:
+        raise UnusableRow(str(error).removeprefix(f"{str(film.path)!r} ")) from error
+    if view not in FRONTAL:
+        raise UnusableRow(f"view {view}" if view else "the view is not known: add the metadata table to the root")
+    return replace(film, view=view)
 
 
 def _case(

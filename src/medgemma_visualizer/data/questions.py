@@ -19,7 +19,7 @@ from typing import overload
 
 from medgemma_visualizer.data.films import NOT_FOUND, Films, FolderFilms
 from medgemma_visualizer.data.inputs import check_question
-from medgemma_visualizer.data.layouts import ALIASES, SETS, Layout
+from medgemma_visualizer.data.layouts import ALIASES, SETS, SPLITS, Layout
 from medgemma_visualizer.data.mimic import MimicRoot, StudyFilms, bare_id, is_mimic_root
 from medgemma_visualizer.data.photo import DICOM_SUFFIXES
 from medgemma_visualizer.data.tables import (
@@ -118,7 +118,8 @@ def read_questions(path: Path | str, images: Path | str | None = None) -> Questi
     table = open_table(path)
     layout = layout_of(table)
     columns = columns_of(table, layout.columns, layout.required)
-    reading = _Rows(columns, _films(table, layout, columns, images), path.stem, layout)
+    part = path.stem if path.name in layout.files and path.stem in SPLITS else ""
+    reading = _Rows(columns, _films(table, layout, columns, images), path.stem, layout, part)
     found = _sorted_out(table, reading)
     if not found.cases:
         raise InputError(
@@ -171,12 +172,14 @@ class _Rows:
         films: Finds them.
         source: The name that the cases carry.
         layout: The set.
+        part: The split that the file's own name says, for rows that do not; "" where it says none.
     """
 
     columns: Mapping[str, Sequence[str]]
     films: Films
     source: str
     layout: Layout
+    part: str = ""
 
     def case(self, row: Row) -> Case:
         self.layout.refuse(row)
@@ -198,7 +201,7 @@ class _Rows:
         )
 
     def _split(self, row: Row) -> str | None:
-        cell = self._cell(row, "split")
+        cell = self._cell(row, "split") or self.part
         return _known(self.layout.split(cell)) if cell else None
 
     def contradicts(self, row: Row, case: Case) -> bool:

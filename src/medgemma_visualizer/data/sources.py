@@ -186,8 +186,10 @@ def _question_files(folder: Path) -> list[Path]:
     Raises:
         InputError: Several tables, of which one has to be chosen.
     """
-    for layout in reversed(tuple(SETS.values())):  # the plain question file, which we write ourselves, before all
-        if files := [folder / name for name in layout.files if (folder / name).is_file()]:
+    *sets, plain = SETS.values()
+    for layouts in ((plain,), sets):  # sets share names of files, so that all of those are one set's
+        wanted = dict.fromkeys(name for layout in layouts for name in layout.files)
+        if files := [folder / name for name in wanted if (folder / name).is_file()]:
             return files
     tables = [path for path in sorted(folder.iterdir()) if path.name.lower().endswith(QUESTION_FILE_SUFFIXES)]
     tables = [path for path in tables if is_question_table(path)]
