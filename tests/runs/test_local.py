@@ -268,7 +268,7 @@ run(model, list(load_cases("demo")[:6]), Path(sys.argv[1]))
 def killed(folder: Path, after: float) -> bool:
     """Starts the run in a process of its own, kills it so many seconds after it began; whether it was still running."""
     here = Path(__file__).parents[2]
-    environment = os.environ | {"PYTHONPATH": str(here), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": f"{here}{os.pathsep}{here / 'src'}", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", _RUN, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=here, env=environment) as process:
         assert process.stdout is not None

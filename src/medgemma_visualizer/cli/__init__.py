@@ -21,7 +21,11 @@ from medgemma_visualizer.cli.cases import cases
 from medgemma_visualizer.cli.check import check
 from medgemma_visualizer.cli.compare import compare
 from medgemma_visualizer.cli.lists import info, methods, models
+from medgemma_visualizer.cli.merge import merge
 from medgemma_visualizer.cli.output import printable
+from medgemma_visualizer.cli.report import report
+from medgemma_visualizer.cli.run import run
+from medgemma_visualizer.cli.status import status
 from medgemma_visualizer.cli.trust import trust
 from medgemma_visualizer.errors import VisualizerError
 
@@ -42,7 +46,7 @@ def _root(debug: Annotated[bool, typer.Option("--debug", help="Show the tracebac
     """Only for the help: `main` reads --debug itself, wherever it stands."""
 
 
-for command in (analyze, check, compare, trust, cases, methods, models, info):
+for command in (analyze, check, compare, trust, cases, run, status, merge, report, methods, models, info):
     app.command()(command)
 app.command("app")(open_app)
 

@@ -25,10 +25,11 @@ from medgemma_visualizer.models.prompt import Prompt
 
 def pixels(model: Model, images: Sequence[Image.Image]) -> torch.Tensor:
     """Pixel values (B, 3, height, width) as the model's own processor makes them; pan-and-scan off."""
-    return _prepared(model.processor, images).to(model.device, model.dtype)
+    return prepared(model.processor, images).to(model.device, model.dtype)
 
 
-def _prepared(processor: Any, images: Sequence[Image.Image]) -> torch.Tensor:
+def prepared(processor: Any, images: Sequence[Image.Image]) -> torch.Tensor:
+    """Pixel values (B, 3, height, width), float32 on the CPU; asks nothing of a device, so that any thread may."""
     batch = processor.image_processor(list(images), do_pan_and_scan=False, return_tensors="pt")
     values: torch.Tensor = batch["pixel_values"]
     return values
@@ -37,7 +38,7 @@ def _prepared(processor: Any, images: Sequence[Image.Image]) -> torch.Tensor:
 def processor_view(processor: Any, image: Image.Image) -> np.ndarray:
     """The picture as a model with this processor sees it, uint8 (height, width, 3): resized, squashed to its square."""
     inner = processor.image_processor
-    values = _prepared(processor, [image])[0].float().numpy()  # (3, height, width)
+    values = prepared(processor, [image])[0].float().numpy()  # (3, height, width)
     mean, std = (np.asarray(v, dtype=np.float32)[:, None, None] for v in (inner.image_mean, inner.image_std))
     return np.clip((values * std + mean) * 255 + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 0)
 

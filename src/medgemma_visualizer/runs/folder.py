@@ -47,6 +47,7 @@ class Manifest:
         shards: Number of cases of each shard, and the digest of their identifiers.
         source: Where the cases come from, for people; no path.
         left_out: Reason -> rows of the source that made no case.
+        notes: What must be known of the cases as a whole.
         command: What does the run again.
     """
 
@@ -54,6 +55,7 @@ class Manifest:
     shards: tuple[tuple[int, str], ...]
     source: str = ""
     left_out: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     command: str = ""
 
     @cached_property
@@ -92,7 +94,7 @@ def manifest_of(asked: Mapping[str, Any], cases: Sequence[Case], shards: Sequenc
         asked: As from `plan.asked_of`.
         cases: All of them.
         shards: All of them.
-        **about: source, left_out and command.
+        **about: source, left_out, notes and command.
     """
     fingerprint = json.loads(json.dumps(fingerprint_of(asked, cases, shards)))  # as it will be read
     return Manifest(fingerprint, tuple((len(shard.cases), shard.digest) for shard in shards), **about)
@@ -195,7 +197,8 @@ def load_manifest(folder: Path) -> Manifest:
         told = json.loads(path.read_text("utf-8"))
         if told.pop("format") != FORMAT:
             raise ValueError("another format")
-        return Manifest(**(told | {"shards": tuple((int(n), str(ids)) for n, ids in told["shards"])}))
+        shards = tuple((int(n), str(ids)) for n, ids in told["shards"])
+        return Manifest(**(told | {"shards": shards, "notes": tuple(told["notes"])}))
     except OSError as error:
         raise InputError(
             f"{str(folder)!r} is no folder of a run: {MANIFEST} cannot be read ({error.strerror}). Name what was given "

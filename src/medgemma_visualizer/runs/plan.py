@@ -192,7 +192,7 @@ def cases_digest(cases: Sequence[Case]) -> str:
 
 def _facts(case: Case) -> tuple[str, ...]:
     image = Path(case.image).name if isinstance(case.image, str | Path) else ""
-    told = (case.truth, case.finding, case.patient_id, case.view, case.rendering)
+    told = (case.truth, case.finding, case.patient_id, case.view, case.split, case.rendering)
     return (case.id, image, case.question, *case.options, *(str(each) for each in told), *sorted(case.regions))
 
 
@@ -227,6 +227,7 @@ def asked_of(model: Model, plan: RunPlan) -> dict[str, Any]:
             "architecture": model.family.architecture,
             "dtype": str(model.dtype).removeprefix("torch."),
             "device": model.device.type,
+            "fast": model.fast,
         },
         "prompt": digest_of([render(model, "?", image_first=plan.image_first).text]),
         "asked": words,

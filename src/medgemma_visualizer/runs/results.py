@@ -39,6 +39,7 @@ _FACTS = {
     "patient_id": "string",
     "finding": "string",
     "view": "string",
+    "split": "string",
     "kind": "string",
     "question": "string",
     "truth": "string",

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from PIL.Image import Image
 
 from medgemma_visualizer.checks.compare import read_once
 from medgemma_visualizer.checks.curves import curve_metrics
@@ -30,7 +31,7 @@ from medgemma_visualizer.grid import coverage, ranked_cells
 from medgemma_visualizer.heatmaps.explain import explain_or_say_why
 from medgemma_visualizer.heatmaps.targets import Aim, resolve
 from medgemma_visualizer.models.adapter import Model
-from medgemma_visualizer.models.forward import image_tokens, pixels
+from medgemma_visualizer.models.forward import image_tokens, prepared
 from medgemma_visualizer.models.reading import Reading, read
 from medgemma_visualizer.progress import listening
 from medgemma_visualizer.records import Case, Heatmap
@@ -75,13 +76,14 @@ class _Film:
 
     Attributes:
         image: RGB.
-        pixel_values: (1, 3, height, width), as the model's processor makes them.
+        pixel_values: (1, 3, height, width), as the model's processor makes them; not on the device yet, as the thread
+            that reads ahead must not disturb what the device is doing.
         body: Coverage of each cell of the model's grid, (rows, cols).
         digest: First sixteen hex digits of the SHA-256 of its pixels.
         foreign: Whether the embedded model is asked about a film that is none of its own.
     """
 
-    image: Any
+    image: Image
     pixel_values: Any
     body: np.ndarray
     digest: str
@@ -129,17 +131,23 @@ def _film(model: Model, case: Case) -> _Film:
     image = picture(case)
     return _Film(
         image=image,
-        pixel_values=pixels(model, [image]),
+        pixel_values=prepared(model.processor, [image]),
         body=coverage(body_mask(grayscale(image)), *model.grid),
-        digest=hashlib.sha256(np.asarray(image).tobytes()).hexdigest()[:16],
+        digest=film_digest(image),
         foreign=model.is_demo and not is_demo_film(image),
     )
+
+
+def film_digest(image: Image) -> str:
+    """First sixteen hex digits of the SHA-256 of a picture's pixels, as in `analyze`."""
+    return hashlib.sha256(np.asarray(image).tobytes()).hexdigest()[:16]
 
 
 def _batch(model: Model, groups: Sequence[Group], films: Iterator[Future[Any]], plan: RunPlan) -> Iterator[Answered]:
     """Encodes the pictures of a batch together, then asks about each."""
     start = time.perf_counter()
     read_films = [_film_or_reason(group, next(films)) for group in groups]
+    read_films = [_on_device(film, model) for film in read_films]
     there = [film for film in read_films if isinstance(film, _Film)]
     tokens = iter(encode(lambda some: image_tokens(model, some), [film.pixel_values for film in there]))
     shared = (time.perf_counter() - start) / len(groups)
@@ -153,6 +161,12 @@ def _batch(model: Model, groups: Sequence[Group], films: Iterator[Future[Any]], 
             yield Answered(tuple(group), rows, dict.fromkeys(_ids(group), 0.0))
         else:
             yield _group(_Asking(model, film, encoded, plan), group, shared)
+
+
+def _on_device(film: _Film | str, model: Model) -> _Film | str:
+    if isinstance(film, str):
+        return film
+    return replace(film, pixel_values=film.pixel_values.to(model.device, model.dtype))
 
 
 def _ids(group: Group) -> list[str]:
@@ -294,6 +308,7 @@ def _known(case: Case) -> Row:
         "patient_id": case.patient_id or case.id,
         "finding": case.finding or "",
         "view": case.view or "",
+        "split": case.split or "",
         "kind": kind_of(case),
         "question": case.question,
         "truth": case.truth or "",

@@ -67,6 +67,7 @@ def run(
     stamp: str = "",
     source: str = "",
     left_out: Mapping[str, int] | None = None,
+    notes: Sequence[str] = (),
     command: str = "",
 ) -> Outcome:
     """Asks all cases, or goes on with a run that was begun in this folder.
@@ -81,6 +82,7 @@ def run(
         stamp: Of the source, as `folder.stamp_of` makes it; lets a finished run be found finished without its cases.
         source: For people.
         left_out: Reason -> rows of the source that made no case.
+        notes: What must be known of the cases as a whole.
         command: What does the run again.
 
     Raises:
@@ -90,7 +92,7 @@ def run(
     checked_plan(plan)
     shards = shards_of(cases, shard_size)
     mine = share_of(shards, shard)
-    about = {"source": source, "left_out": dict(left_out or {}), "command": command}
+    about = {"source": source, "left_out": dict(left_out or {}), "notes": tuple(notes), "command": command}
     manifest = manifest_of(engine.asked, cases, shards, **about)
     begin(folder, manifest)
     outcome = engine.work(Job(folder, plan, manifest), mine)

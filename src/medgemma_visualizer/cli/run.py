@@ -1,0 +1,241 @@
+"""`run`: answers, maps, scores and checks of a whole set, which goes on where it was ended."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from medgemma_visualizer.cli import options as o
+from medgemma_visualizer.settings import DEFAULT_IMPUTERS, MODEL_CONFIG
+
+if TYPE_CHECKING:
+    from medgemma_visualizer.models.adapter import Model
+    from medgemma_visualizer.runs.local import Outcome
+    from medgemma_visualizer.runs.plan import RunPlan
+    from medgemma_visualizer.runs.start import Engine
+
+#: Pictures in one pass of the vision tower where nobody chose. On a CPU nothing is won by more.
+_BATCH = {"cpu": 1, "gpu": 8}
+
+
+def run(
+    cases: Annotated[str, typer.Argument(help="'demo', a folder of cases, a question file, or a data set's root.")] = (
+        "demo"
+    ),
+    out: Annotated[Path, typer.Option(help="Folder of the run; one that was begun is gone on with.")] = Path("run"),
+    model: o.ModelName = "demo",
+    method: o.MethodName = None,
+    methods: Annotated[str | None, typer.Option(help="Several, names with commas; wordings get the first.")] = None,
+    checks: Annotated[str, typer.Option(help="What else is asked of every map: 'faithfulness', or nothing.")] = "",
+    prompts: Annotated[int, typer.Option(min=0, help="Other wordings in which each question is asked.")] = 0,
+    target: o.Target = None,
+    number: Annotated[int | None, typer.Option("--cases", min=1, help="How many, drawn by lot. None: all.")] = None,
+    imputers: Annotated[str, typer.Option(help="For checks: what stands in for removed cells.")] = ",".join(
+        DEFAULT_IMPUTERS
+    ),
+    space: o.Space = "pixels",
+    steps: Annotated[int, typer.Option(min=2, help="For checks: steps of each curve.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything drawn by lot.")] = 0,
+    max_new_tokens: o.MaxNewTokens = MODEL_CONFIG["max_new_tokens"],
+    text_first: o.TextFirst = False,
+    engine: Annotated[str, typer.Option(help="local: this machine. ray: a cluster.")] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the results are the same for any number.")] = 1,
+    shard: Annotated[str | None, typer.Option(help="Of a job array: i/n, such as 3/8. None: all.")] = None,
+    shard_size: Annotated[int | None, typer.Option(min=1, help="Cases that one file holds. None: by the set.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Pictures encoded together. None: 1, on a GPU 8.")] = None,
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster, or 'auto'. None: one on this machine.")] = None,
+    cpus_per_worker: Annotated[float, typer.Option(min=0.01, help="For ray.")] = 1,
+    gpus_per_worker: Annotated[float, typer.Option(min=0, help="For ray: 1 gives each model a GPU.")] = 0,
+    question: Annotated[str | None, typer.Option("--question", "-q", help="For films that come without one.")] = None,
+    images: Annotated[Path | None, typer.Option(help="The folder of a question file's films.")] = None,
+    regions: Annotated[Path | None, typer.Option(help="Regions for the films: boxes, ellipses, masks.")] = None,
+    device: o.Device = "auto",
+    dtype: o.Dtype = "auto",
+    min_memory: o.MinMemory = None,
+    as_json: o.AsJson = False,
+) -> None:
+    """Ask every case of a set: answers, maps, scores, and what --checks and --prompts name.
+
+    Writes Parquet parts, manifest.json and, once all is done, report.html. Ended in any way, the same command goes on;
+    failed cases are asked again. See `status`, `merge` and `report`.
+    """
+    from medgemma_visualizer.cli import output
+
+    folder = output.check_folder(out)
+    load = {"device": device, "dtype": dtype, "min_free_gb": min_memory}
+    cluster = {"address": address, "cpus": cpus_per_worker, "gpus": gpus_per_worker}
+    told: dict[str, Any] = {"--methods": ",".join(_names(method, methods)) or None, "--checks": checks or None}
+    told |= {"--prompts": prompts or None, "--target": target, "--cases": number, "--imputers": imputers}
+    told |= {"--space": space, "--steps": steps, "--seed": seed, "--max-new-tokens": max_new_tokens}
+    told |= {"--text-first": text_first or None, "--shard-size": shard_size, "--batch": batch}
+    told |= {"--question": question, "--images": images, "--regions": regions}
+    with output.status(f"Loading {model}", quiet=as_json, bars=model != "demo"):
+        from medgemma_visualizer.runs import start
+        from medgemma_visualizer.runs.plan import RunPlan, share_of
+
+        start.refuse_unknown_engine(engine)
+        share_of((), shard)
+        plan = RunPlan(
+            methods=tuple(_names(method, methods)),
+            checks=tuple(_split(checks)),
+            prompts=prompts,
+            target=target,
+            imputers=tuple(_split(imputers)),
+            space=space,
+            steps=steps,
+            seed=seed,
+            max_new_tokens=max_new_tokens,
+            image_first=not text_first,
+            batch=batch or _BATCH["cpu"],
+        )
+        made = _on_ray if engine == "ray" else _local
+        doer, plan = made(model, plan, batch, workers, load, cluster)
+    stamp = _stamp(cases, regions, question, images, number, seed, shard_size)
+    done = _done_before(folder, stamp, doer)
+    if done is None:
+        with output.status("Opening the cases", quiet=as_json):
+            found, about = _cases(cases, (question, images, regions), number, seed)
+        about |= {"command": _command(cases, doer, told), "stamp": stamp}
+        with output.progress("Running", quiet=as_json):
+            done = start.run(doer, found, folder, plan, shard_size=shard_size, shard=shard, **about)
+    _tell(done, folder, as_json=as_json)
+
+
+def _names(method: str | None, methods: str | None) -> list[str]:
+    """Those of both options, each once."""
+    return list(dict.fromkeys([*([method] if method else []), *_split(methods or "")]))
+
+
+def _split(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _local(
+    name: str, plan: RunPlan, batch: int | None, workers: int, load: Mapping[str, Any], cluster: Mapping[str, Any]
+) -> tuple[Engine, RunPlan]:
+    """This machine, its model loaded; a GPU for each worker where there are several."""
+    from dataclasses import replace
+
+    from medgemma_visualizer import verbs
+    from medgemma_visualizer.runs import start
+    from medgemma_visualizer.runs.plan import checked_plan
+
+    if plan.methods:
+        checked_plan(plan)
+    loaded = verbs.load_model(name, **load)
+    kind = "cpu" if loaded.device.type == "cpu" else "gpu"
+    chosen = plan.methods or (verbs.recommended_method(loaded),)
+    plan = checked_plan(replace(plan, methods=chosen, batch=batch or _BATCH[kind]))
+    return start.local(loaded, plan, workers, _loads(name, loaded, load) if workers > 1 else ()), plan
+
+
+def _loads(name: str, loaded: Model, load: Mapping[str, Any]) -> list[Callable[[], Model]]:
+    """How each worker loads its model: on the device of this one, or on all GPUs in turn."""
+    import torch
+
+    from medgemma_visualizer import verbs
+
+    given = dict(load) | {"dtype": str(loaded.dtype).removeprefix("torch.")}
+    several = load["device"] == "auto" and loaded.device.type == "cuda" and torch.cuda.device_count() > 1
+    devices = [f"cuda:{k}" for k in range(torch.cuda.device_count())] if several else [str(loaded.device)]
+    return [functools.partial(verbs.load_model, name, **(given | {"device": device})) for device in devices]
+
+
+def _on_ray(
+    name: str, plan: RunPlan, batch: int | None, workers: int, load: Mapping[str, Any], cluster: Mapping[str, Any]
+) -> tuple[Engine, RunPlan]:
+    """A cluster; the model is loaded by its workers only."""
+    from dataclasses import replace
+
+    from medgemma_visualizer import verbs
+    from medgemma_visualizer.errors import InputError
+    from medgemma_visualizer.runs import start
+    from medgemma_visualizer.runs.cluster import Cluster
+    from medgemma_visualizer.runs.plan import checked_plan
+
+    if not plan.methods:
+        raise InputError("On a cluster nobody knows which method is best for the model. Name one with --method.")
+    plan = checked_plan(replace(plan, batch=batch or _BATCH["gpu" if cluster["gpus"] else "cpu"]))
+    bound = workers if workers > 1 else None
+    made = Cluster(functools.partial(verbs.load_model, name, **load), workers=bound, **cluster)
+    return start.on_ray(made, plan), plan
+
+
+def _cases(source: str, told: tuple[Any, Any, Any], number: int | None, seed: int) -> tuple[Any, dict[str, Any]]:
+    """The cases, and what is known of their source."""
+    from medgemma_visualizer import verbs
+    from medgemma_visualizer.runs.build import sample
+
+    found = verbs.load_cases(source, *told)
+    left_out = {**found.reasons, **{f"region: {why}": count for why, count in found.regions_left_out.items()}}
+    about = {"source": found.source, "left_out": left_out, "notes": found.notes}
+    return (found.cases if number is None else sample(found, number, seed)), about
+
+
+def _stamp(cases: str, regions: Path | None, *told: object) -> str:
+    from medgemma_visualizer.runs.folder import stamp_of
+
+    return stamp_of(cases, "" if regions is None else stamp_of(regions), *told)
+
+
+def _done_before(folder: Path, stamp: str, engine: Engine) -> Outcome | None:
+    """The outcome of a run that is finished and is asked for again; its cases need not be opened."""
+    from medgemma_visualizer.runs.folder import FINISHED, is_finished
+    from medgemma_visualizer.runs.local import Outcome
+
+    if not (folder / FINISHED).exists():
+        return None
+    state = is_finished(folder, stamp, engine.asked)
+    return None if state is None else Outcome(state, 0, 0, False, 0.0)
+
+
+def _command(cases: str, engine: Engine, told: Mapping[str, Any]) -> str:
+    """What does the run again; files and folders by their last name only, as folders of runs travel."""
+    facts = engine.asked["model"]
+    known = {"--model": facts["name"], **told, "--dtype": facts["dtype"]}
+    known |= {"--methods": ",".join(engine.asked["asked"]["methods"]), "--batch": engine.asked["asked"]["batch"]}
+    given = [(name, value) for name, value in known.items() if value is not None]
+    words = [
+        str(word.resolve().name if isinstance(word, Path) else word)
+        for name, value in given
+        for word in ((name,) if value is True else (name, value))
+    ]
+    return shlex.join(["medgemma-visualizer", "run", Path(cases).resolve().name, *words])
+
+
+def _tell(outcome: Outcome, folder: Path, *, as_json: bool) -> None:
+    """Writes the page where all is done, prints, and sets the exit code."""
+    from medgemma_visualizer.cli import output
+    from medgemma_visualizer.cli.status import as_document, lines
+    from medgemma_visualizer.errors import VisualizerError
+    from medgemma_visualizer.runs.folder import beats_of
+
+    state = outcome.state
+    page = [] if outcome.stopped or not state.complete else [_page(folder)]
+    if as_json:
+        this_time = {"asked": outcome.asked, "failed": outcome.failed, "stopped": outcome.stopped}
+        output.print_json(as_document(folder, state, beats_of(folder)) | {"this_time": this_time})
+    else:
+        rate = f", {outcome.asked / outcome.seconds:.2f} a second" if outcome.asked and outcome.seconds else ""
+        output.show(
+            output.line("This time", f"{outcome.asked} cases asked, {outcome.failed} failed{rate}"),
+            *lines(folder, state, ()),
+            *(output.line("Written", str(path)) for path in (folder, *page)),
+            Text("Research use only, not for clinical use.", style="dim"),
+        )
+    if outcome.stopped:
+        raise KeyboardInterrupt  # told and given its exit code where all commands end
+    if state.complete and state.failed == state.asked:
+        raise VisualizerError(f"All {state.failed} cases failed; `status {folder}` says why. Mend it and run again.")
+
+
+def _page(folder: Path) -> Path:
+    from medgemma_visualizer.reports.run import write_run_page
+
+    return write_run_page(folder, folder / "report.html")
