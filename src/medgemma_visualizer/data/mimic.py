@@ -12,6 +12,7 @@ of others only: `study_id` and CheXpert's labels, with "Airspace Opacity" for "L
 from __future__ import annotations
 
 import functools
+import os
 import re
 import sys
 from collections import defaultdict
@@ -169,9 +170,9 @@ class MimicRoot:
 
     def _looked_for(self, key: str) -> Film | None:
         record = self.records[key]
-        folder = self.folder / "files" / f"p{record.patient[:2]}" / f"p{record.patient}" / f"s{record.study}"
-        path = next((path for suffix in _SUFFIXES if (path := folder / f"{key}{suffix}").is_file()), None)
-        return None if path is None else Film(path, key, record.patient, record.view, record.split)
+        stem = f"{self.folder}/files/p{record.patient[:2]}/p{record.patient}/s{record.study}/{key}"
+        suffix = next((suffix for suffix in _SUFFIXES if os.path.isfile(stem + suffix)), None)
+        return None if suffix is None else Film(Path(stem + suffix), key, record.patient, record.view, record.split)
 
     def labels(self) -> Iterator[Label]:
         """What is said of studies: each by radiologists where they labelled it, else by the first program there is.

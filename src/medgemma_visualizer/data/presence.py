@@ -46,6 +46,7 @@ def presence_question(text: str) -> str | None:
     return f"{'Are' if term.number == 'many' else 'Is'} there {term.on('').indefinite}?"
 
 
+@functools.lru_cache(4096)
 def asked_finding(question: str) -> str | None:
     """The finding that a question of presence asks for; None where it asks for something else, or for more."""
     asked = re.sub(_PLACE, "", question.strip().rstrip("?. ").lower())

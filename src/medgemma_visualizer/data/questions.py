@@ -261,6 +261,7 @@ def _image_name(row: Mapping[str, str], columns: Mapping[str, Sequence[str]]) ->
     return _one(first_filled(row, columns["image"]), "image").replace("\\", "/")
 
 
+@functools.lru_cache(4096)
 def _question(text: str) -> str:
     try:
         return check_question(text)

@@ -127,8 +127,11 @@ def columns_of(
 
 def first_filled(row: Mapping[str, str], headings: Sequence[str]) -> str:
     """The first cell that says something, or ""; "nan" is how table programs write an empty one."""
-    cells = (row.get(heading, "").strip() for heading in headings)
-    return next((cell for cell in cells if cell.lower() not in ("", "nan")), "")
+    for heading in headings:  # a loop, because long tables ask this millions of times
+        cell = row.get(heading, "").strip()
+        if cell and cell.lower() != "nan":
+            return cell
+    return ""
 
 
 def plain(heading: str) -> str:
