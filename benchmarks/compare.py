@@ -20,10 +20,10 @@ from typing import Any
 from medgemma_visualizer import verbs
 from medgemma_visualizer.checks.compare import Comparison
 from medgemma_visualizer.checks.prompts import variations
-from medgemma_visualizer.settings import RECOMMENDED_METHOD
+from medgemma_visualizer.settings import QUICK_METHOD
 
 PROMPTS, REPEATS, TARGET = 20, 5, 4.0
-METHODS = (RECOMMENDED_METHOD, "token_gradient", "cross_attention")
+METHODS = (QUICK_METHOD, "token_gradient", "cross_attention")
 
 
 def clocks(work: Callable[[], Any]) -> tuple[float, float]:
