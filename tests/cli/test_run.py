@@ -1,0 +1,157 @@
+"""`run`, `status`, `merge` and `report` as a person or a program calls them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medgemma_visualizer.runs.folder import Beat, say
+from medgemma_visualizer.runs.local import Pulse
+from tests.cli.conftest import Call
+from tests.runs.run_helpers import parts_of
+
+QUICK = ("--method", "cross_attention", "--cases", "4", "--shard-size", "2", "--max-new-tokens", "4")
+
+
+@pytest.fixture
+def done(call: Call, answering: None) -> Path:
+    """A finished run."""
+    assert call("run", *QUICK, "--out", "run").code == 0
+    return Path("run")
+
+
+def test_a_run_writes_parts_plan_and_page_and_says_what_it_did(call: Call, answering: None) -> None:
+    found = call("run", *QUICK, "--out", "run")
+    assert found.code == 0, found.err
+    assert {path.name for path in Path("run").iterdir()} >= {"manifest.json", "parts", "seconds", "report.html"}
+    assert "4 cases asked, 0 failed" in found.out
+    assert "4 of 4 done" in found.out
+    command = json.loads(Path("run/manifest.json").read_text())["command"]
+    assert command.startswith("medgemma-visualizer run demo --model demo --methods cross_attention")
+    assert "--cases 4" in command
+    assert "--shard-size 2" in command
+
+
+def test_a_finished_run_is_not_asked_again_and_its_cases_are_not_even_opened(
+    done: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medgemma_visualizer import verbs
+
+    monkeypatch.setattr(verbs, "load_cases", lambda *_, **__: pytest.fail("The cases were opened."))
+    found = call("run", *QUICK, "--out", "run", "--json")
+    assert found.code == 0, found.err
+    document = json.loads(found.out)
+    assert document["this_time"] == {"asked": 0, "failed": 0, "stopped": False}
+    assert (document["cases"], document["done"], document["complete"]) == (4, 4, True)
+
+
+def test_another_run_in_the_same_folder_is_refused_with_the_difference(done: Path, call: Call) -> None:
+    found = call("run", *QUICK, "--out", "run", "--seed", "1")
+    assert found.code == 2
+    assert "asked.seed: 0 → 1" in found.err
+
+
+def test_a_run_that_is_stopped_says_so_and_goes_on_with_the_same_command(
+    call: Call, answering: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = Pulse.cases
+
+    def stop_after(pulse: Pulse, asked: int, failed: int) -> None:
+        count(pulse, asked, failed)
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pulse, "cases", stop_after)
+        found = call("run", *QUICK, "--out", "run")
+    assert found.code == 130
+    assert "Stopped." in found.err
+    assert not Path("run/report.html").exists()
+    later = call("run", *QUICK, "--out", "run")
+    assert later.code == 0
+    assert "4 of 4 done" in later.out
+
+
+def test_jobs_of_an_array_are_merged_once_all_are_there(done: Path, call: Call) -> None:
+    assert call("run", *QUICK, "--out", "one", "--shard", "1/2").code == 0
+    assert not Path("one/report.html").exists()
+    early = call("merge", "one", "--out", "both")
+    assert early.code == 2
+    assert "1 of 2 shards lack cases: 1" in early.err
+    assert call("run", *QUICK, "--out", "two", "--shard", "2/2").code == 0
+    found = call("merge", "one", "two", "--out", "both")
+    assert found.code == 0, found.err
+    assert parts_of(Path("both")) == parts_of(done)
+    assert Path("both/report.html").exists()
+
+
+def test_status_tells_how_far_others_are_and_changes_nothing(done: Path, call: Call) -> None:
+    before = {path: path.stat().st_mtime_ns for path in done.rglob("*")}
+    now = time.time()
+    assert "nobody; all is done" in call("status", "run").out
+    assert before == {path: path.stat().st_mtime_ns for path in done.rglob("*")}
+    say(done, Beat("node", 1, now - 100, now, total=200, done=50, failed=0, kept=40))
+    say(done, Beat("gone", 2, now - 9000, now - 8000, total=200, done=5))
+    document = json.loads(call("status", "run", "--json").out)
+    assert (document["processes"], document["cases_a_second"], document["in_hand"]) == (1, 0.5, 10)
+    assert document["seconds_left"] == 300
+    assert "1 process, 0.50 cases a second, 10 in hand, 5 min left" in call("status", "run").out
+
+
+def test_cases_that_failed_are_counted_with_their_reason(call: Call, answering: None, cases: Any) -> None:
+    films = Path("films")
+    films.mkdir()
+    (films / "good.jpg").write_bytes(Path(cases[0].image).read_bytes())
+    (films / "bad.jpg").write_bytes(Path(cases[0].image).read_bytes()[:2000])
+    words = ("run", "films", "-q", "Is there a pleural effusion?", "--method", "cross_attention", "--out", "run")
+    found = call(*words)
+    assert found.code == 0, found.err
+    assert "1 of 2 done, 1 failed" in found.out
+    assert "damaged" in found.out
+    assert "bad.jpg" not in call("status", "run").out
+    (films / "good.jpg").write_bytes(b"broken")
+    all_failed = call(*words[:-1], "other")
+    assert all_failed.code == 1
+    assert "All 2 cases failed" in all_failed.err
+
+
+def test_the_page_is_written_again_at_any_level_with_a_table(done: Path, call: Call) -> None:
+    (done / "report.html").unlink()
+    found = call("report", "run", "--csv", "numbers.csv")
+    assert found.code == 0, found.err
+    assert (done / "report.html").exists()
+    assert Path("numbers.csv").read_text().startswith('"what"')
+    full = call("report", "run", "--level", "full", "--cases", "demo", "--out", "full.html", "--json")
+    assert json.loads(full.out) == {"level": "full", "written": {"full.html": "full.html"}}
+    assert "Film with the map of case" in Path("full.html").read_text()
+    again = call("report", "run", "--against", "run", "--out", "again.html")
+    assert again.code == 0
+    assert "4 cases were answered by both runs" in Path("again.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("run", "--method", "crossattention"), "cross_attention"),
+        (("run", "--methods", "auto"), "Name one"),
+        (("run", "--method", "relevance", "--checks", "all"), "faithfulness"),
+        (("run", "--method", "relevance", "--shard", "5/4"), "such as 3/8"),
+        (("run", "--engine", "spark"), "engine"),
+        (("run", "--engine", "ray"), "--method"),
+        (("status", "nowhere"), "no folder of a run"),
+        (("report", "nowhere"), "no folder of a run"),
+        (("merge", "nowhere", "--out", "x"), "no folder of a run"),
+        (("report", "nowhere", "--level", "some"), "aggregate"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_a_model_is_loaded(
+    words: tuple[str, ...], told: str, call: Call, unloadable: None
+) -> None:
+    found = call(*words)
+    assert found.code == 2
+    assert told in found.err
+    assert found.out == ""
