@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ IN_FLIGHT = 2
 _LOOK = 1.0
 _STOP = "stop"
 
-_models: dict[int, Model] = {}  # of a worker process, by what loads it
+_models: dict[bytes, Model] = {}  # of a worker process, by what loads it
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def connected(address: str | None) -> Any:
         UnavailableError: It is not installed, or no cluster answers at the address.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # workers without GPUs see what is there
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # a worker that was given no GPU sees none
     try:
         import ray
     except ImportError as error:
@@ -161,14 +162,16 @@ def _results(ray: Any, done: Sequence[Any]) -> list[tuple[int, int]]:
 
 def _model(load: Load) -> Model:
     """This worker's model, loaded once."""
-    import pickle
-    import zlib
-
-    key = zlib.crc32(pickle.dumps(load))
+    key = _key(load)
     if key not in _models:
         _models.clear()  # one model a worker, or its memory would not hold
         _models[key] = load()
     return _models[key]
+
+
+def _key(load: Load) -> bytes:
+    """What tells one way to load a model from another, also after it has travelled."""
+    return pickle.dumps(load)
 
 
 def _asked(load: Load, plan: RunPlan) -> dict[str, Any]:

@@ -1,0 +1,131 @@
+"""On a cluster every row stands once, whatever happens to its machines."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medgemma_visualizer.errors import UnavailableError
+from medgemma_visualizer.runs import cluster
+from medgemma_visualizer.runs.cluster import Cluster, connected
+from tests.runs.run_helpers import parts_of, run
+
+#: Seconds after which a hanging cluster is given up.
+LIMIT = 240
+
+#: Two machines of one CPU each beside the driver's, of which one is lost while it works. Prints what became of it.
+_RUN = """
+import functools, json, sys, threading, time
+from pathlib import Path
+from ray.cluster_utils import Cluster as Machines
+from medgemma_visualizer.data.sources import load_cases
+from medgemma_visualizer.models.loading import load_model
+from medgemma_visualizer.runs import start
+from medgemma_visualizer.runs.cluster import Cluster
+from tests.runs.run_helpers import PLAN
+
+folder, lose = Path(sys.argv[1]), sys.argv[2] == "lose"
+settings = {"health_check_period_ms": 500, "health_check_timeout_ms": 1000, "health_check_failure_threshold": 3}
+machines = Machines(initialize_head=True, head_node_args={"num_cpus": 1, "_system_config": settings})
+other = machines.add_node(num_cpus=1)
+machines.wait_for_nodes()
+load = functools.partial(load_model, "demo", device="cpu", dtype="float32")
+engine = start.on_ray(Cluster(load, address=machines.address), PLAN)
+
+def lose_one():
+    while not list((folder / "parts").glob("*.parquet")):
+        time.sleep(0.05)
+    machines.remove_node(other, allow_graceful=False)
+
+if lose:
+    threading.Thread(target=lose_one, daemon=True).start()
+outcome = start.run(engine, list(load_cases("demo")[:24]), folder, PLAN, shard_size=2)
+print(json.dumps({"asked": outcome.asked, "failed": outcome.failed, "complete": outcome.state.complete}), flush=True)
+machines.shutdown()
+"""
+
+
+def on_machines(folder: Path, *, lose: bool) -> dict[str, Any]:
+    """What a run on two machines said; in a process of its own, as a cluster that hangs cannot be ended otherwise."""
+    here = Path(__file__).parents[2]
+    environment = os.environ | {
+        "PYTHONPATH": f"{here}{os.pathsep}{here / 'src'}",
+        "OMP_NUM_THREADS": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    command = [sys.executable, "-c", _RUN, str(folder), "lose" if lose else "keep"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=here, env=environment, timeout=LIMIT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    said: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return said
+
+
+@pytest.fixture(scope="module")
+def alone(demo: Any, cases: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run on this machine."""
+    folder = tmp_path_factory.mktemp("alone")
+    run(demo, list(cases[:24]), folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_cluster_makes_the_same_parts_as_one_machine(alone: Path, tmp_path: Path) -> None:
+    assert on_machines(tmp_path, lose=False) == {"asked": 24, "failed": 0, "complete": True}
+    assert parts_of(tmp_path) == parts_of(alone)
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_lost_while_it_works_costs_no_row_and_doubles_none(alone: Path, tmp_path: Path) -> None:
+    said = on_machines(tmp_path, lose=True)
+    assert (said["failed"], said["complete"]) == (0, True)
+    assert parts_of(tmp_path) == parts_of(alone)
+
+
+def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UnavailableError, match=r"pip install 'medgemma-visualizer\[ray\]'"):
+        connected(None)
+
+
+def test_a_worker_loads_its_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    monkeypatch.setattr(cluster, "_models", {})
+    monkeypatch.setattr(cluster, "_key", lambda load: load)
+    one, other = (functools.partial(loaded.append, name) for name in ("one", "other"))
+    for load in (one, one, other, other):
+        cluster._model(load)  # type: ignore[arg-type]
+    assert loaded == ["one", "other"]
+
+
+class Pretended:
+    """A Ray that says how much it has."""
+
+    def __init__(self, **resources: float) -> None:
+        self.resources = resources
+
+    def cluster_resources(self) -> dict[str, float]:
+        return self.resources
+
+
+@pytest.mark.parametrize(
+    ("resources", "needs", "bound"),
+    [
+        ({"CPU": 8}, {}, 16),
+        ({"CPU": 8}, {"cpus": 4}, 4),
+        ({"CPU": 64, "GPU": 3}, {"gpus": 1}, 6),
+        ({"CPU": 64, "GPU": 1}, {"gpus": 0.5}, 4),
+        ({"CPU": 1}, {"cpus": 2}, 2),
+        ({"CPU": 8}, {"workers": 3}, 3),
+    ],
+)
+def test_no_more_shards_are_under_way_than_the_cluster_holds_twice(
+    resources: dict[str, float], needs: dict[str, Any], bound: int
+) -> None:
+    assert Cluster(lambda: None, **needs)._bound(Pretended(**resources)) == bound  # type: ignore[arg-type,return-value]
