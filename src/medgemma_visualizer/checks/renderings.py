@@ -14,8 +14,7 @@ from typing import Any
 from PIL import Image
 
 from medgemma_visualizer.checks.robustness import DRIFT, answer_drift, compare_moved
-from medgemma_visualizer.heatmaps import options_of
-from medgemma_visualizer.heatmaps.explain import explain_or_say_why
+from medgemma_visualizer.heatmaps.explain import as_made, explain_or_say_why
 from medgemma_visualizer.heatmaps.targets import ScoreFunction, resolve
 from medgemma_visualizer.models.reading import Reading
 from medgemma_visualizer.records import Answer, Heatmap, Score
@@ -72,7 +71,7 @@ def _mapped(
 ) -> Heatmap | None:
     if not heatmap.available:
         return None
-    return explain_or_say_why(other, resolve(first, target), heatmap.method, options_of(heatmap, options))
+    return explain_or_say_why(other, resolve(first, target), heatmap.method, as_made(heatmap, options))
 
 
 def _agreement(first: Heatmap, other: Heatmap | None) -> dict[str, Score]:
