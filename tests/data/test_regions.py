@@ -314,6 +314,8 @@ def test_a_table_of_masks(film: Path, tmp_path: Path) -> None:
         ({"a": {"Edema": {"size": [2, 2]}}}, "no size and run lengths"),
         ({"a": {"Edema": {"size": [2, 2], "counts": "4"}}}, "the mask is empty: the finding is not on the film"),
         ({"a": {"Edema": {"size": [2, 2], "counts": [4]}}}, "the mask is empty: the finding is not on the film"),
+        ({"a": {"Edema": {"size": [2, 2], "counts": [4, 0]}}}, "the mask is empty: the finding is not on the film"),
+        ({"a": {"Edema": {"size": [2, 2], "counts": "1 3"}}}, "damaged run lengths"),
     ],
 )
 def test_run_lengths_that_cannot_be_used(tmp_path: Path, content: dict[str, Any], reason: str) -> None:

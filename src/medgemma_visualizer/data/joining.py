@@ -15,7 +15,7 @@ from typing import Any
 from medgemma_visualizer.data.films import NOT_FOUND, Film, Films, FolderFilms
 from medgemma_visualizer.data.inputs import check_question
 from medgemma_visualizer.data.mimic import MimicRoot, is_mimic_root
-from medgemma_visualizer.data.photo import DICOM_SUFFIXES
+from medgemma_visualizer.data.photo import rendering_by_name
 from medgemma_visualizer.data.presence import asked_finding, presence_question
 from medgemma_visualizer.data.questions import QuestionSet, case_id, told_of
 from medgemma_visualizer.data.region_sets import (
@@ -29,7 +29,6 @@ from medgemma_visualizer.data.regions import DrawnRegions, Outline
 from medgemma_visualizer.data.tables import LeftOut, UnusableRow, is_json, open_table, read_json
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.records import Case
-from medgemma_visualizer.settings import DEFAULT_RENDERING
 
 #: Folders beside regions in which CheXlocalize and VinDr-CXR keep their films.
 _WITHIN = ("CheXpert/val", "CheXpert/test", "train", "test")
@@ -214,6 +213,6 @@ def _film_case(film: Film, name: str, drawn: DrawnRegions, asked: str | None, fi
         patient_id=film.patient or _patient(name),
         view=film.view,
         source=regions.source.stem,
-        rendering=DEFAULT_RENDERING if film.path.suffix.lower() in DICOM_SUFFIXES else None,
+        rendering=rendering_by_name(film.path),
         split=film.split,
     )

@@ -13,13 +13,12 @@ from dataclasses import replace
 from medgemma_visualizer.data.films import NOT_FOUND, Film
 from medgemma_visualizer.data.inputs import check_question
 from medgemma_visualizer.data.mimic import FRONTAL, Label, MimicRoot
-from medgemma_visualizer.data.photo import DICOM_SUFFIXES
+from medgemma_visualizer.data.photo import DICOM_SUFFIXES, rendering_by_name
 from medgemma_visualizer.data.presence import finding_named, presence_question
 from medgemma_visualizer.data.questions import QuestionSet, case_id, told_of
 from medgemma_visualizer.data.tables import LeftOut, UnusableRow
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.records import Case
-from medgemma_visualizer.settings import DEFAULT_RENDERING
 
 ROOT = "MIMIC-CXR root"
 
@@ -110,7 +109,7 @@ def _case(
         patient_id=film.patient,
         view=film.view,
         source=root.folder.name,
-        rendering=DEFAULT_RENDERING if film.path.suffix.lower() in DICOM_SUFFIXES else None,
+        rendering=rendering_by_name(film.path),
         split=film.split,
     )
 

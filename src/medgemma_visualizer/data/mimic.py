@@ -266,7 +266,8 @@ def _read_films(path: Path, records: dict[str, Record]) -> Iterator[LeftOut]:
             yield LeftOut(line, "names no film: dicom_id, subject_id or study_id is missing or no identifier")
             continue
         size = _size(cells["rows"], cells["columns"])
-        told = Record(_once(patient), _once(study), _once(cells["view"]), _once(cells["split"]), size)
+        view, split = _once(cells["view"]) or None, _once(cells["split"]) or None
+        told = Record(_once(patient), _once(study), view, split, size)
         records[_once(key)] = _joined(records.get(key), told, path, line)
 
 
@@ -283,15 +284,13 @@ def _size(rows: str, columns: str) -> tuple[int, int] | None:
 
 def _joined(known: Record | None, told: Record, path: Path, line: int) -> Record:
     if known is None:
-        return told._replace(view=told.view or None, split=told.split or None)
+        return told
     if (known.patient, known.study) != (told.patient, told.study):
         raise InputError(
             f"{str(path)!r} (line {line}) gives a film another patient or study than a table before it does; "
             "the tables are of different copies: download them again."
         )
-    return known._replace(
-        view=known.view or told.view or None, split=known.split or told.split or None, size=known.size or told.size
-    )
+    return Record(*known[:2], known.view or told.view, known.split or told.split, known.size or told.size)
 
 
 def _walked(folder: Path) -> Iterator[tuple[str, Record]]:

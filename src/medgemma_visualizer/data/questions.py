@@ -21,7 +21,7 @@ from medgemma_visualizer.data.films import NOT_FOUND, Films, FolderFilms
 from medgemma_visualizer.data.inputs import check_question
 from medgemma_visualizer.data.layouts import ALIASES, SETS, SPLITS, Layout
 from medgemma_visualizer.data.mimic import MimicRoot, StudyFilms, bare_id, is_mimic_root
-from medgemma_visualizer.data.photo import DICOM_SUFFIXES
+from medgemma_visualizer.data.photo import rendering_by_name
 from medgemma_visualizer.data.tables import (
     TOO_MANY,
     LeftOut,
@@ -37,7 +37,6 @@ from medgemma_visualizer.data.tables import (
 )
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.records import Case
-from medgemma_visualizer.settings import DEFAULT_RENDERING
 
 __all__ = [
     "ALIASES",
@@ -196,7 +195,7 @@ class _Rows:
             patient_id=film.patient or _known(self._cell(row, "patient")),
             view=film.view or _known(self._cell(row, "view")),
             source=self.source,
-            rendering=DEFAULT_RENDERING if film.path.suffix.lower() in DICOM_SUFFIXES else None,
+            rendering=rendering_by_name(film.path),
             split=film.split or self._split(row),
         )
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from medgemma_visualizer.data.findings import FINDINGS
 from medgemma_visualizer.data.presence import region_name
-from medgemma_visualizer.data.regions import Box, MaskFile, Outline, RunLengths, Shape, Size
+from medgemma_visualizer.data.regions import Box, MaskFile, Outline, RunLengths, Shape, Size, decode_counts
 from medgemma_visualizer.data.tables import (
     LeftOut,
     Row,
@@ -41,6 +41,7 @@ from medgemma_visualizer.registry import Registry
 LEAST_CERTAIN = 2
 NO_FINDING = "no finding"
 _MINORITY = "marked by half of the film's readers or fewer"
+_SHORT = 30  # characters: more than any mask needs that has nothing inside
 _MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 
 
@@ -312,21 +313,22 @@ def _from_table(table: Table) -> RegionSet:
 def _table_marks(table: Table, layout: Columns, columns: Mapping[str, Sequence[str]]) -> Iterator[Mark | LeftOut]:
     for line, row in table.rows():
         cells = {meaning: first_filled(row, headings) for meaning, headings in columns.items()}
+        film = cells["film"].replace("\\", "/").removesuffix(".dcm")
+        looked = Mark(film, reader=cells.get("reader", ""), line=line)
         try:
-            mark = Mark(
-                film=cells["film"].replace("\\", "/").removesuffix(".dcm"),
-                name=cells["name"],
-                size=_film_size(cells),
-                reader=cells.get("reader", ""),
-                line=line,
-            )
-            _refuse_nameless(mark)
-            if cells["name"].lower() == NO_FINDING:
-                yield mark._replace(name="")
-                raise UnusableRow("the film shows nothing of what was looked for ('No finding')")
-            yield layout.refine(mark._replace(shape=_shape(cells, mark.size, table.path.parent)), row)
+            yield _table_mark(looked, cells, layout, row, table.path.parent)
         except UnusableRow as reason:
+            if film:  # its reader looked at it, whatever was marked
+                yield looked
             yield LeftOut(line, str(reason))
+
+
+def _table_mark(looked: Mark, cells: Mapping[str, str], layout: Columns, row: Row, folder: Path) -> Mark:
+    mark = looked._replace(name=cells["name"], size=_film_size(cells))
+    _refuse_nameless(mark)
+    if mark.name.lower() == NO_FINDING:
+        raise UnusableRow("the film shows nothing of what was looked for ('No finding')")
+    return layout.refine(mark._replace(shape=_shape(cells, mark.size, folder)), row)
 
 
 def _refuse_nameless(mark: Mark) -> None:
@@ -428,10 +430,14 @@ def _run_lengths(packed: Any) -> RunLengths:
 
 
 def _is_empty(lengths: RunLengths) -> bool:
-    """One run, all outside: the text of a single number is short, so that nothing need be unpacked."""
-    if isinstance(lengths.counts, str):
-        return sum(not (ord(character) - 48) & 32 for character in lengths.counts) <= 1
-    return len(lengths.counts) <= 1
+    """Nothing inside: the text of that is short, so that long ones need not be decoded."""
+    if isinstance(lengths.counts, str) and len(lengths.counts) > _SHORT:
+        return False
+    try:
+        runs = decode_counts(lengths.counts) if isinstance(lengths.counts, str) else lengths.counts
+    except InputError as error:
+        raise UnusableRow("damaged run lengths") from error
+    return sum(runs[1::2]) == 0
 
 
 def _is_coco(content: Mapping[str, Any]) -> bool:
@@ -491,16 +497,23 @@ def _reflacx(folder: Path) -> Iterator[Mark | LeftOut]:
         for line, row in table.rows():
             cells = {meaning: first_filled(row, headings) for meaning, headings in columns.items()}
             ellipses = data / cells["reading"] / "anomaly_location_ellipses.csv"
-            size = _film_size({"image_height": cells["height"], "image_width": cells["width"]})
-            film = cells["film"].rsplit("/", 1)[-1].removesuffix(".dcm")
-            if not film or not cells["reading"]:
-                yield LeftOut(line, "no film named")
-            elif not ellipses.is_file():
-                yield LeftOut(line, "the reading's anomaly_location_ellipses.csv is missing")
-            else:
-                reading = Mark(film, size=size, reader=cells["reading"], line=line)
-                yield reading
-                yield from _reading(ellipses, reading)
+            try:
+                reading = _looked(cells, line)
+                if not ellipses.is_file():
+                    raise UnusableRow("the reading's anomaly_location_ellipses.csv is missing")
+            except UnusableRow as reason:
+                yield LeftOut(line, str(reason))
+                continue
+            yield reading
+            yield from _reading(ellipses, reading)
+
+
+def _looked(cells: Mapping[str, str], line: int) -> Mark:
+    film = cells["film"].rsplit("/", 1)[-1].removesuffix(".dcm")
+    if not film or not cells["reading"]:
+        raise UnusableRow("no film named")
+    size = _film_size({"image_height": cells["height"], "image_width": cells["width"]})
+    return Mark(film, size=size, reader=cells["reading"], line=line)
 
 
 def _reading(path: Path, reading: Mark) -> Iterator[Mark | LeftOut]:

@@ -131,7 +131,7 @@ def draw(outline: Outline, size: Size, name: str = "region") -> np.ndarray:
     mask = _boxes(boxes, outline.size or size, size, name) if boxes else np.zeros(size, bool)
     for shape in outline.shapes:
         if not isinstance(shape, Box):
-            mask |= _fitted(_stored(shape), size, name)
+            mask |= _fitted(_stored(shape, name), size, name)
     return mask
 
 
@@ -174,25 +174,28 @@ def decode_counts(counts: str) -> tuple[int, ...]:
     return tuple(runs)
 
 
-def unpack(lengths: RunLengths) -> np.ndarray:
+def unpack(lengths: RunLengths, name: str = "region") -> np.ndarray:
     """The mask, bool (height, width).
 
     Raises:
-        InputError: The runs do not add up to the mask's size.
+        InputError: The runs cannot be read or do not add up to the mask's size; the message names the region.
     """
-    runs = decode_counts(lengths.counts) if isinstance(lengths.counts, str) else lengths.counts
+    try:
+        runs = decode_counts(lengths.counts) if isinstance(lengths.counts, str) else lengths.counts
+    except InputError as error:
+        raise InputError(f"The mask of {name} cannot be read: {error}") from error
     pixels = lengths.height * lengths.width
     if sum(runs) != pixels or any(run < 0 for run in runs):
         raise InputError(
-            f"Run lengths of {sum(runs):,} pixels do not make a mask of {lengths.height} x {lengths.width}; the file "
-            "is damaged or gives the size the wrong way round."
+            f"The run lengths of {name}, {sum(runs):,} pixels, do not make a mask of {lengths.height} x "
+            f"{lengths.width}; the file is damaged or gives the size the wrong way round."
         )
     inside = np.arange(len(runs)) % 2 == 1
     return np.repeat(inside, runs).reshape((lengths.height, lengths.width), order="F")
 
 
-def _stored(shape: RunLengths | MaskFile) -> np.ndarray:
-    return unpack(shape) if isinstance(shape, RunLengths) else read_mask(shape.path)
+def _stored(shape: RunLengths | MaskFile, name: str) -> np.ndarray:
+    return unpack(shape, name) if isinstance(shape, RunLengths) else read_mask(shape.path)
 
 
 def _refuse_other_film(outline: Outline, size: Size, name: str) -> None:

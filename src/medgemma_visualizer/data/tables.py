@@ -129,7 +129,7 @@ def first_filled(row: Mapping[str, str], headings: Sequence[str]) -> str:
     """The first cell that says something, or ""; "nan" is how table programs write an empty one."""
     for heading in headings:  # a loop, because long tables ask this millions of times
         cell = row.get(heading, "").strip()
-        if cell and cell.lower() != "nan":
+        if cell and not (len(cell) == 3 and cell.lower() == "nan"):
             return cell
     return ""
 
@@ -178,7 +178,7 @@ def _cells(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         reader = csv.reader(text, delimiter=delimiter, strict=True)
         try:
             for cells in reader:
-                if any(cell.strip() for cell in cells):
+                if any(map(str.strip, cells)):
                     yield reader.line_num, cells
         except csv.Error as error:
             message = f"{str(path)!r} is no readable table ({error}, line {reader.line_num}); repair it."
