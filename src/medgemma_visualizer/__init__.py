@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         explain,
         load_cases,
         load_model,
+        report,
+        run,
         score,
         trust,
     )
@@ -35,7 +37,20 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 #: Verbs are imported on first use, so that importing the package does not import torch.
-_VERBS = ("load_model", "load_cases", "answer", "explain", "score", "check", "compare", "draw", "analyze", "trust")
+_VERBS = (
+    "load_model",
+    "load_cases",
+    "answer",
+    "explain",
+    "score",
+    "check",
+    "compare",
+    "draw",
+    "analyze",
+    "trust",
+    "run",
+    "report",
+)
 
 __all__ = [
     "Answer",
@@ -54,6 +69,8 @@ __all__ = [
     "explain",
     "load_cases",
     "load_model",
+    "report",
+    "run",
     "score",
     "trust",
 ]

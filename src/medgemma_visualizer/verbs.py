@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from medgemma_visualizer.checks.prompts import Variation, generate_prompt_variat
 from medgemma_visualizer.checks.trust import Trust, judge
 from medgemma_visualizer.checks.whole import Check, check_map
 from medgemma_visualizer.data.photo import grayscale, picture
+from medgemma_visualizer.data.questions import QuestionSet
 from medgemma_visualizer.data.sources import is_demo_film, load_cases
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.figures import Tile, contact_sheet, overlay, overlay_array, scores_figure
@@ -32,7 +34,12 @@ from medgemma_visualizer.models.loading import load_model
 from medgemma_visualizer.models.reading import Reading, read
 from medgemma_visualizer.records import Answer, Case, Heatmap, Score, Scores, Target
 from medgemma_visualizer.reports import cases_to_show, league_page, shown_methods, token_page
-from medgemma_visualizer.runs import Built, League
+from medgemma_visualizer.reports.export import Level
+from medgemma_visualizer.reports.run import write_run_page
+from medgemma_visualizer.runs import Built, League, start
+from medgemma_visualizer.runs.local import Outcome
+from medgemma_visualizer.runs.plan import RunPlan, checked_plan
+from medgemma_visualizer.runs.work import Load
 from medgemma_visualizer.scores.body import body_mask
 from medgemma_visualizer.scores.localisation import localisation_scores
 from medgemma_visualizer.scores.quality import quality_scores
@@ -345,6 +352,57 @@ def trust(model: Model, cases: Sequence[Case] | None = None, **how: Any) -> Leag
     return runs.trust(model, found, **how).league
 
 
+def run(
+    model: Model,
+    cases: Sequence[Case],
+    out: Path | str,
+    *,
+    methods: Sequence[str] | None = None,
+    workers: int = 1,
+    loads: Sequence[Load] = (),
+    shard_size: int | None = None,
+    shard: str | None = None,
+    **asked: Any,
+) -> Outcome:
+    """Asks every case of a set and keeps all of it in a folder; one that was begun is gone on with.
+
+    Args:
+        out: The folder.
+        methods: Names of `METHODS`; `recommended_method(model)` where None.
+        workers: Processes; the results are the same for any number.
+        loads: Each loads a worker's own model; needed for more than one.
+        shard_size: Cases that one file holds; by the number of cases where None.
+        shard: "i/n": only this job's share.
+        **asked: As in `runs.plan.RunPlan`: checks, prompts, target, imputers, space, steps, seed, batch, …
+
+    Raises:
+        InputError: A name or number that does not fit, or a folder that holds another run.
+        VisualizerError: The disk is full, a worker ended, or nothing but failures.
+    """
+    plan = checked_plan(RunPlan(tuple(methods or (recommended_method(model),)), **asked))
+    about: dict[str, Any] = {}
+    if isinstance(cases, QuestionSet):
+        about = {"source": cases.source, "left_out": cases.reasons, "notes": cases.notes}
+    engine = start.local(model, plan, workers, loads)
+    return start.run(engine, cases, Path(out), plan, shard_size=shard_size, shard=shard, **about)
+
+
+def report(folder: Path | str, path: Path | str | None = None, *, level: str = "aggregate", **how: Any) -> Path:
+    """Writes the page of a run: one HTML file that opens without a network.
+
+    Args:
+        folder: Of the run.
+        path: The file; report.html in the folder where None.
+        level: "aggregate", "pseudonymous" or "full"; see `reports.export.LEVELS`.
+        **how: As in `reports.run.write_run_page`: cases, against, seed.
+
+    Raises:
+        InputError: No run, a damaged part, or no such level.
+    """
+    target = Path(folder) / "report.html" if path is None else Path(path)
+    return write_run_page(Path(folder), target, level=Level(level), **how)
+
+
 def draw_league(built: Built) -> str:
     """A self-contained HTML page of a league, with the best and worst cases of a few methods as pictures."""
     shown = cases_to_show(built.rows, shown_methods(built.league))
@@ -469,6 +527,8 @@ __all__: Sequence[str] = (
     "explain",
     "load_cases",
     "load_model",
+    "report",
+    "run",
     "score",
     "scores_figure",
 )

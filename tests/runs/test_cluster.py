@@ -20,10 +20,11 @@ from tests.runs.run_helpers import parts_of, run
 #: Seconds after which a hanging cluster is given up.
 LIMIT = 240
 
-#: Two machines of one CPU each beside the driver's, of which one is lost while it works. Prints what became of it.
+#: Two machines of one CPU each beside the driver's, of which one is lost while it works. Writes down what became of it.
 _RUN = """
 import functools, json, sys, threading, time
 from pathlib import Path
+import ray
 from ray.cluster_utils import Cluster as Machines
 from medgemma_visualizer.data.sources import load_cases
 from medgemma_visualizer.models.loading import load_model
@@ -40,14 +41,16 @@ load = functools.partial(load_model, "demo", device="cpu", dtype="float32")
 engine = start.on_ray(Cluster(load, address=machines.address), PLAN)
 
 def lose_one():
-    while not list((folder / "parts").glob("*.parquet")):
+    while len(list((folder / "parts").glob("*.parquet"))) < 3:
         time.sleep(0.05)
     machines.remove_node(other, allow_graceful=False)
 
 if lose:
     threading.Thread(target=lose_one, daemon=True).start()
 outcome = start.run(engine, list(load_cases("demo")[:24]), folder, PLAN, shard_size=2)
-print(json.dumps({"asked": outcome.asked, "failed": outcome.failed, "complete": outcome.state.complete}), flush=True)
+said = {"asked": outcome.asked, "failed": outcome.failed, "complete": outcome.state.complete}
+(folder / "said.json").write_text(json.dumps(said))
+ray.shutdown()
 machines.shutdown()
 """
 
@@ -63,7 +66,7 @@ def on_machines(folder: Path, *, lose: bool) -> dict[str, Any]:
     command = [sys.executable, "-c", _RUN, str(folder), "lose" if lose else "keep"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=here, env=environment, timeout=LIMIT)
     assert done.returncode == 0, done.stderr[-2000:]
-    said: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    said: dict[str, Any] = json.loads((folder / "said.json").read_text())  # what is printed is Ray's
     return said
 
 

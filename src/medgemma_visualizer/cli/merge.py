@@ -27,7 +27,7 @@ def merge(
     target = output.check_folder(out)
     with output.status("Merging", quiet=as_json):
         state = folder.merge(folders, target)
-        page = _page(target)
+        page = _page(target, anew=True)
     if as_json:
         output.print_json(as_document(target, state, ()))
         return

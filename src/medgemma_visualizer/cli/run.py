@@ -217,7 +217,7 @@ def _tell(outcome: Outcome, folder: Path, *, as_json: bool) -> None:
     from medgemma_visualizer.runs.folder import beats_of
 
     state = outcome.state
-    page = [] if outcome.stopped or not state.complete else [_page(folder)]
+    page = [] if outcome.stopped or not state.complete else [_page(folder, anew=outcome.asked > 0)]
     if as_json:
         this_time = {"asked": outcome.asked, "failed": outcome.failed, "stopped": outcome.stopped}
         output.print_json(as_document(folder, state, beats_of(folder)) | {"this_time": this_time})
@@ -235,7 +235,9 @@ def _tell(outcome: Outcome, folder: Path, *, as_json: bool) -> None:
         raise VisualizerError(f"All {state.failed} cases failed; `status {folder}` says why. Mend it and run again.")
 
 
-def _page(folder: Path) -> Path:
+def _page(folder: Path, *, anew: bool) -> Path:
+    """The page of a run that is done; one that is there stands where nothing was asked since."""
     from medgemma_visualizer.reports.run import write_run_page
 
-    return write_run_page(folder, folder / "report.html")
+    path = folder / "report.html"
+    return write_run_page(folder, path) if anew or not path.exists() else path
