@@ -24,7 +24,8 @@ ROWS = (
     {"runs"},
     {"reports"},
     {PUBLIC, "verbs", "documented_api", "telling"},
-    {"app", "cli"},
+    {"app"},
+    {"cli"},
     {"__main__"},
 )
 #: Rows whose units belong together; in all others neighbours do not know each other.
