@@ -166,7 +166,7 @@ def write_large(folder: Path, rows: int) -> None:
         writer.writerow(["study_id", "question", "options", "correct_answer", "ImagePath", "PatientID", "ViewPosition"])
         for k in range(rows):
             name = f"{k:08x}-{k:08x}-00000000-00000000-00000000.jpg"
-            os.link(films / "film.jpg", films / name)
+            os.symlink("film.jpg", films / name)  # hard links have a limit
             patient = 10_000_000 + k // 6
             writer.writerow(
                 [50_000_000 + k, "Is there a pleural effusion?", "['yes', 'no']", "yes", name, patient, "PA"]
