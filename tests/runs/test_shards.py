@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -210,3 +212,21 @@ def test_an_answer_is_right_only_where_words_can_be_compared(
     case = Case("x", "film.png", "?", options=options, truth=truth)
     assert kind_of(case) == kind
     assert judged(label, case) is right
+
+
+def test_a_picture_is_let_go_of_with_its_graph_once_its_questions_are_asked(demo: Any, cases: Any) -> None:
+    from medgemma_visualizer.checks.compare import read_once
+    from medgemma_visualizer.heatmaps import explain_reading, ways
+
+    made: list[weakref.ref[Any]] = []
+    gc.collect()
+    gc.disable()  # Python's search for circles comes seldom: a long run must not wait for it
+    try:
+        reading = shards.read(demo, shards.picture(cases[0]), cases[0].question)
+        with read_once(reading, "relevance") as ask:
+            made.append(weakref.ref(ways._beginning.get()))
+            assert explain_reading(ask(cases[0].question), "relevance").available
+        del ask
+        assert made[0]() is None
+    finally:
+        gc.enable()

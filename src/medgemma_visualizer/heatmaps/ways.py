@@ -139,6 +139,10 @@ class Beginning:
         known = self._last
         return known if known is not None and known.leads_to(reading, aim) else self.way(reading, aim.forced, aim.rows)
 
+    def forget(self) -> None:
+        """Lets go of the last way, which knows this beginning: both would stay, graphs and all, until Python looks."""
+        self._last = None
+
     def answer(self, reading: Reading) -> None:
         """Lets a reading's answer come from the pass that will be differentiated, instead of passes of its own.
 
@@ -242,6 +246,7 @@ def sharing_picture(beginning: Beginning) -> Iterator[None]:
         yield
     finally:
         _beginning.reset(before)
+        beginning.forget()
 
 
 def way_to(reading: Reading, aim: Aim, *, attention: bool = False) -> Way:

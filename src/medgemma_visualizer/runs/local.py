@@ -36,7 +36,7 @@ from medgemma_visualizer.runs.results import (
     write_part,
     written,
 )
-from medgemma_visualizer.runs.shards import Answered, ask_all
+from medgemma_visualizer.runs.shards import Answered, ask_all, trim_memory
 from medgemma_visualizer.runs.work import Load
 
 #: A run in which so many cases failed and none was answered is stopped: what fails so often fails always.
@@ -116,6 +116,7 @@ def do_shard(
         done = {row["case_id"] for row in rows}
         rows += [row for row in before if row["case_id"] not in done]  # asked again and not reached before the stop
         _keep(job, shard, in_order(rows, ids), seconds)
+    trim_memory()
     return sum(len(one.cases) for one in answered), sum(one.failed for one in answered)
 
 

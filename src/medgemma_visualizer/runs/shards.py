@@ -6,13 +6,16 @@ a case becomes its row; only what would go wrong with every case (a full disk) e
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import hashlib
+import sys
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,6 +50,8 @@ from medgemma_visualizer.scores.quality import quality_scores
 T = TypeVar("T")
 Group = Sequence[Case]  # cases of one picture
 
+#: Pictures between two times that memory is given back; it takes a few milliseconds.
+TRIM_EVERY = 32
 OUT_OF_MEMORY = "the device's memory does not hold this case; use --batch 1, a larger device, or another method"
 
 
@@ -113,6 +118,8 @@ def ask_all(
             with listening(lambda done, total, what: None):  # steps inside a case are nobody's progress
                 answered = list(_batch(model, groups[start : start + plan.batch], films, plan))
             yield from answered
+            if start // TRIM_EVERY < (start + plan.batch) // TRIM_EVERY:
+                trim_memory()
 
 
 def _ahead(
@@ -209,6 +216,16 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     full = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return full or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
+def trim_memory() -> None:
+    """Gives the system back what the C library keeps of freed pictures: without it a long run grows by 1 MB a case.
+
+    Pictures are made in one thread and freed in another, which glibc answers by keeping them. Other systems need none.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library, which keeps nothing
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def release_memory() -> None:
