@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import gradio as gr
 
 from medgemma_visualizer.app import words
 from medgemma_visualizer.app.desk import Desk
-from medgemma_visualizer.app.page import Page, new_page
+from medgemma_visualizer.app.page import Page, new_page, on
 from medgemma_visualizer.app.parts import escaped
+from medgemma_visualizer.app.session import Session
 from medgemma_visualizer.app.tabs import about, analysis, faithfulness, sensitivity, tokens, trust
 from medgemma_visualizer.data.questions import QuestionSet
 from medgemma_visualizer.data.sources import load_cases
@@ -34,8 +37,10 @@ def build(desk: Desk, cases: QuestionSet | None = None) -> gr.Blocks:
         gr.HTML(_heading(page), elem_id="heading")
         with gr.Tabs(elem_id="tabs"):
             for name, create in TABS.items():
-                with gr.Tab(words.TABS[name], elem_id=f"tab-{name}", id=name):
+                with gr.Tab(words.TABS[name], elem_id=f"tab-{name}", id=name) as tab:
+                    page.tabs[name] = tab
                     create(page)
+                on(tab.select, _seen(name), [page.session], queue=False)
         gr.HTML(_keys(), elem_id="keys")
 
         def left(request: gr.Request) -> None:
@@ -46,6 +51,15 @@ def build(desk: Desk, cases: QuestionSet | None = None) -> gr.Blocks:
 
         demo.unload(left)
     return demo
+
+
+def _seen(name: str) -> Callable[[Session], None]:
+    """Notes which tab a visitor looks at."""
+
+    def seen(session: Session) -> None:
+        session.tab = name
+
+    return seen
 
 
 def _heading(page: Page) -> str:

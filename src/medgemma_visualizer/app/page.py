@@ -8,7 +8,7 @@ offered as an API.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
@@ -29,6 +29,7 @@ class Page:
         session: The visitor's `Session`, an input of every handler.
         asked: Set to another number after each analysis; `page.asked.change(handler, [page.session], outputs)` is how a
             tab clears what it showed of the case before and shows the new one.
+        tabs: The tabs by name; `session.tab` holds the name of the visible one.
     """
 
     demo: gr.Blocks
@@ -36,6 +37,7 @@ class Page:
     cases: QuestionSet
     session: gr.State
     asked: gr.State
+    tabs: dict[str, gr.Tab] = field(default_factory=dict)
 
 
 def new_page(demo: gr.Blocks, desk: Desk, cases: QuestionSet) -> Page:

@@ -5,7 +5,6 @@ Knows cases, results and settings; knows nothing about components. No visitor's 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from medgemma_visualizer.errors import InputError
 if TYPE_CHECKING:
     from medgemma_visualizer.app.viewer import Film
     from medgemma_visualizer.records import Case, Heatmap
+    from medgemma_visualizer.runs import Built
     from medgemma_visualizer.verbs import Analysis
 
 #: How many settings can be undone.
@@ -47,7 +47,7 @@ class Session:
         case: What is asked now; its truth and region are known only for an untouched stored pair.
         settings: What is chosen now.
         analysis: The answer, map and scores of `case`; None until it has been asked.
-        heatmaps: Maps of single words, by ("answer" or "question", method): one a token, where asked for.
+        heatmaps: Maps of single words, by (kind, method, number): kinds as in `actions.tokens`.
         film: The film of `case`, prepared for the viewer.
         stored: What the menu of cases says; its truth is shown only while nothing about it is edited.
         upload: A visitor's own picture, in place of the stored one; without a question of its own.
@@ -55,22 +55,27 @@ class Session:
         edits: The film as edited so far, each with what the model said of it; the last is the present one.
         results: What the other tabs found about `case`, by their own keys; gone with the next case.
         job: Long work in progress.
+        past, future: Settings that can be taken back, and those that were.
+        number: Of the current case; another one after each analysis.
+        tab: The visible tab.
     """
 
     case: Case | None = None
     settings: Settings = field(default_factory=Settings)
     analysis: Analysis | None = None
-    heatmaps: dict[tuple[str, str], Sequence[Heatmap]] = field(default_factory=dict)
+    heatmaps: dict[tuple[str, str, int], Heatmap] = field(default_factory=dict)
     film: Film | None = None
     stored: Case | None = None
     upload: Case | None = None
     pins: dict[str, Analysis] = field(default_factory=dict)
     edits: list[Analysis] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
+    measured: Built | None = None
     job: Job | None = None
     past: list[Settings] = field(default_factory=list)
     future: list[Settings] = field(default_factory=list)
     number: int = 0
+    tab: str = "analysis"
 
     def took(self, analysis: Analysis) -> None:
         """Another analysis is the current one: whatever was found about the one before is gone."""

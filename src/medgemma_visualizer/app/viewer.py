@@ -46,12 +46,14 @@ class Film:
         size: (width, height) of what is sent.
         body: bool (height, width): inside the skin line.
         outline: The contour of the known region as a data: URL; "" where none is known.
+        whole: As `body`, at the film's own size: what scores are measured against.
     """
 
     url: str
     size: tuple[int, int]
     body: np.ndarray
     outline: str
+    whole: np.ndarray
 
 
 def film_of(image: Image.Image, region: np.ndarray | None = None) -> Film:
@@ -64,12 +66,13 @@ def film_of(image: Image.Image, region: np.ndarray | None = None) -> Film:
     gray = Image.fromarray(grayscale(image))
     small = gray.copy()
     small.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
-    body = Image.fromarray(body_mask(np.asarray(gray))).resize(small.size, Image.Resampling.NEAREST)
+    whole = body_mask(np.asarray(gray))
+    body = Image.fromarray(whole).resize(small.size, Image.Resampling.NEAREST)
     outline = ""
     if region is not None and region.any():
         mask = np.asarray(Image.fromarray(region).resize(small.size, Image.Resampling.NEAREST))
         outline = png_url(Image.fromarray(outline_layer(mask, small))) if mask.any() else ""
-    return Film(png_url(small), small.size, np.asarray(body), outline)
+    return Film(png_url(small), small.size, np.asarray(body), outline, whole)
 
 
 def view(

@@ -92,3 +92,181 @@ PINS = "Compare two results"
 PIN = "Pin as {name}"
 PINNED = "Pinned as {name}: {question}"
 COMPARE = "Compare A with B"
+
+# --- tab 2: tokens ---------------------------------------------------------------------------------------------------
+
+TOKENS_LEAD = (
+    "Click a word of the question or of the answer to see its map; click a cell of the film to see which words lean on "
+    "it; drag a rectangle to change the film there and ask again."
+)
+KINDS = {"question": "Question", "answer": "Answer", "word": "Your words"}
+QUICK_MAP = "quick: relevance, one pass for all words"
+FORCE = "Force Grad-CAM mode"
+FORCE_TELLS = "The specification's default method, whatever the menu says."
+OWN_WORDS = "Target words"
+OWN_WORDS_TELLS = "With commas between. A word of the question is taken there; any other as if it had been answered."
+WORD_EXAMPLES = "Examples of target words"
+EXPLAIN_WORDS = "Explain words"
+EVERY_METHOD = "All methods"
+PREVIOUS_WORD = "◀ Previous word (←)"
+NEXT_WORD = "Next word (→) ▶"
+NOT_SAID = "The model did not say “{text}”: the map shows what would speak for it if it had."
+IN_QUESTION, IN_ANSWER, UNSAID = "stands in the question", "stands in the answer", "not said"
+WORDS_SHEET = "The film under the maps of: {words}"
+ALL_METHODS = "The chosen word's map by every method, each with its scores"
+CELL_HEADINGS = ("Word", "Of the", "Attention on the cell", "Effect (nats)")
+CELL_CAPTION = "Which words lean on the cell in row {row}, column {col}"
+HEADS = "Layers and heads"
+SHOW_HEADS = "Show where every head looks"
+HEADS_CAPTION = (
+    "Where each of {heads} heads (columns) of {layers} layers (rows, the first at the top) looks for “{word}”; each in "
+    "colours of its own. Click one to see it on the film."
+)
+EDIT_TELLS = "Edit and ask again: drag a rectangle on the film, choose what becomes of it, and ask."
+EDIT_KIND = "What becomes of the rectangle"
+EDIT = "Change and ask again"
+UNDO_EDIT = "Undo the change"
+EDIT_HEADINGS = ("Film", "Answer", "p(yes)", "Yes less no (nats)", "Map by")
+EDIT_CAPTION = "The answer before and after"
+EDIT_NOTE = (
+    "This film is changed: the map explains its own answer, and nothing is known of its truth. Undo the change, or "
+    "click a word, to go back."
+)
+
+# --- tab 3: sensitivity ----------------------------------------------------------------------------------------------
+
+SENSITIVITY_LEAD = (
+    "Does the wording change the answer, or the map? All prompts are asked of the current film, which is read once."
+)
+THE_QUESTION, TECHNICAL, SIMPLE = "the question", "technical", "simple"
+PROMPT_N = "Prompt {n}"
+NUMBER, PROMPT_TEXT, AS_TRUTH = "No.", "Wording", "Right"
+ADD_PROMPT, REMOVE_PROMPT, MORE_PROMPTS = "Add a prompt", "Remove the last", "Add wordings by rule"
+COMPARE_PROMPTS = "Compare"
+BEST_METHOD = "best of this model's league"
+NOTHING_COMPARED = "Nothing has been compared yet. Press Compare."
+NO_TRUTH = "No ground truth: it is known only for an untouched stored pair of film and question."
+TRUTH_OF = "Ground truth of “{question}”"
+ANSWERS_CAPTION = "What the model says to each wording"
+MAPS_CAPTION = "How far each map is from that of the first prompt (JS: Jensen-Shannon divergence in nats, 0 to 0.693)"
+COMPARISON_PICTURE = "The maps of {count} prompts with one scale of colours, and the first less each other"
+DIFFERENCE = "Difference to look at"
+DIFFERENCE_VIEWER = "Difference of two maps"
+DIFFERENCE_PICTURE = "First map less that of prompt {n}"
+DIFFERENCE_READ = "Red: prompt 1 looked more there. Blue: prompt {n} did. White: no difference."
+DIFFERENCE_HEADINGS = ("Cell", "Percentage points")
+DIFFERENCE_CAPTION = "Where 1 and {n} differ most"
+POINTS = "percentage points of all relevance"
+MOVED = "{share:.1%} of all relevance lies elsewhere under prompt {n} than under prompt 1 (0%: the same map)."
+
+# --- tab 4: faithfulness ---------------------------------------------------------------------------------------------
+
+FAITHFULNESS_LEAD = (
+    "Does the map show what the answer rests on? Validation removes and reveals cells and compares with random maps; "
+    "sanity checks ask whether the map depends on what the model has learned."
+)
+RUN_VALIDATION, RUN_SANITY = "Run Validation", "Run Sanity Checks"
+NOTHING_CHECKED = "Nothing has been checked yet. Press Run Validation or Run Sanity Checks."
+NOT_VALIDATED = "not validated yet: press Run Validation"
+NOT_ASKED = "Not asked"
+CURVES_PICTURE = "Deletion and insertion curves of the map, beside random maps, its inverse and the centre"
+SANITY_PICTURE = "Likeness to the trained model's map while the model's blocks become random, one after the other"
+CHECKED_MAP = "The map that is judged, for: {question}"
+
+# --- tab 5: trust ----------------------------------------------------------------------------------------------------
+
+TRUST_LEAD = "Which methods' maps of the loaded model find the cause of its answers, beside chance and controls?"
+NO_LEAGUE = (
+    "No league of {model} is there, so nobody knows which of its maps to believe. Measure one below on a few cases, or "
+    "for good: {command}"
+)
+OF_THIS_MODEL = "This league is of this very model; it says nothing about another."
+LEAGUE_CAPTION = (
+    "Methods by rank; means with 95 % intervals, a missing map counting as chance. Press a heading to sort."
+)
+CHANCE = "Chance"
+CONTROL, DEFAULT = " (control)", " (the specification's default)"
+NO_REGIONS = "No case here has a known region, so that no map can be called good or bad by one. Load such a set."
+EXAMPLES = (
+    "{method}: the best and the worst by ROC-AUC (chance 0.5) of {number} cases with a known region, made just now; "
+    "cyan: the region."
+)
+METHOD_TO_SEE, SHOW_EXAMPLES = "Method", "Show best and worst cases"
+COLUMN_TO_DRAW = "Column as a picture"
+COLUMNS_MEAN = "What the columns mean"
+MEASURE_TITLE = "Measure now"
+MEASURE_TELLS = (
+    "A league on a few cases drawn by lot, for you alone until you leave; the command line keeps one for everybody."
+)
+CASES_TO_MEASURE, METHODS_TO_MEASURE, SANITY_CASES = "Cases", "Methods", "Cases with sanity checks"
+MEASURE = "Measure"
+
+# --- tab 6: about ----------------------------------------------------------------------------------------------------
+
+#: Name -> heading and paragraphs.
+ABOUT = {
+    "what": (
+        "What this is",
+        "It asks a medical vision-language model about a chest radiograph, shows where the model looked, and measures "
+        "that picture against truth and chance. A map is a claim about cause, so every number stands beside the value "
+        "that a map reaches which knows nothing.",
+        "The verdict of a map is one of three. Trust: nothing speaks against it, which does not say that the answer is "
+        "right. With care: something was not asked or is undecided. Do not trust: the map does not depend on what the "
+        "model has learned, misses better than chance, or explains an answer that means nothing.",
+    ),
+    "limits": (
+        "Limits",
+        "Research use only, not for clinical use. Neither answers nor maps have been validated for any clinical "
+        "purpose, and nothing here diagnoses.",
+        "The embedded model knows simulated films only; about any other picture its answer means nothing, and the page "
+        "says so. A league of methods counts for the model that it was measured on and for no other.",
+        "Attention shows where a model reads, not why it answers; a heatmap can look right and be wrong. Numbers of "
+        "faithfulness depend on what stands in for removed cells, so two stand-ins must agree.",
+    ),
+    "privacy": (
+        "What becomes of your films",
+        "They stay in this server's memory for as long as your page is open, are shown to nobody else, and are never "
+        "sent anywhere. Nothing is kept of what you asked. Data under an agreement, such as MIMIC-CXR, may only be "
+        "opened on a machine that the agreement allows.",
+    ),
+    "licences": (
+        "Licences and how to cite",
+        "The program is under the Apache License 2.0. The embedded films are simulated from one deformed chest CT; the "
+        "sources are named in NOTICE. MedGemma's weights are under Google's Health AI Developer Foundations terms and "
+        "are not part of this program.",
+        "Please cite MedGemma Visualizer with its version, and the paper of each method and metric that you report; "
+        "they are named below and in docs/metrics.md.",
+    ),
+}
+METRIC_HEADINGS = ("Metric", "What it says", "Better", "Chance")
+METRICS_CAPTION = "What each number means"
+METRICS = (
+    ("inside_body_ratio", "share of the map inside the body", "higher", "the body's share of the film"),
+    ("border_fraction", "share of the map in the outermost ring of cells", "lower", "the ring's share of cells"),
+    ("attention_entropy", "how far the map is spread, in nats", "lower", "that of a uniform map, ln N"),
+    ("normalized_entropy", "the same, from 0 (one cell) to 1 (uniform)", "lower", "1"),
+    ("peak_to_mean", "the hottest cell over the mean", "higher", "1"),
+    ("regional_focus", "the quadrant with the largest mean", "–", "–"),
+    (
+        "pointing_game",
+        "whether the hottest cell lies in the known region (hit or miss)",
+        "higher",
+        "the region's share",
+    ),
+    ("relevance_mass", "share of the map in the known region", "higher", "the region's share"),
+    ("relevance_rank", "share of the hottest cells in the region, as many as it has", "higher", "the region's share"),
+    ("roc_auc", "how often a cell of the region is hotter than another", "higher", "0.5"),
+    ("js_divergence", "how far two maps differ, in nats, 0 to 0.693", "lower", "other films and findings, beside it"),
+    ("spatial_stability", "overlap of the hottest tenth of two maps", "higher", "0.05"),
+    ("answer_consistency", "share of wordings with the commonest answer", "higher", "–"),
+    ("deletion_auc", "the answer's probability while the hottest cells go first", "lower", "random maps"),
+    ("insertion_auc", "the same while the hottest cells come first", "higher", "random maps"),
+    ("srg", "least relevant first less most relevant first (symmetric relevance gain)", "higher", "0"),
+    ("comprehensiveness", "what the answer loses without the hottest cells", "higher", "random maps"),
+    ("sufficiency", "what the answer loses with the hottest cells alone", "lower", "random maps"),
+    ("randomisation_spearman", "likeness of the map to that of a model with random weights", "lower", "shifted maps"),
+    ("token_order", "share of cells whose own image token answers to a change", "higher", "1/N"),
+)
+METHOD_HEADINGS = ("Method", "Cost beyond the answer", "Needs", "Depends on the question", "Paper")
+METHODS_CAPTION = "The methods"
+VERSIONS = "Versions"

@@ -26,7 +26,7 @@ from medgemma_visualizer.heatmaps.explain import (
 from medgemma_visualizer.heatmaps.methods import METHODS, Method, RawMap
 from medgemma_visualizer.heatmaps.targets import find_target_tokens_with_offsets, resolve
 from medgemma_visualizer.heatmaps.text_side import TextSide, explain_words, text_side
-from medgemma_visualizer.heatmaps.tokens import CellLink, token_maps, words_for_cell
+from medgemma_visualizer.heatmaps.tokens import CellLink, question_maps, token_maps, words_for_cell
 
 __all__ = [
     "METHODS",
@@ -41,6 +41,7 @@ __all__ = [
     "find_target_tokens_with_offsets",
     "get_attention_with_fallback",
     "options_of",
+    "question_maps",
     "resolve",
     "text_side",
     "token_maps",

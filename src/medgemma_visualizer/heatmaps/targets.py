@@ -255,6 +255,22 @@ def _prompt_word(reading: Reading, word: str) -> Aim:
     return Aim(Target("prompt_word", word, tuple(p - 1 for p in positions)), (), _mean_logprob(wanted))
 
 
+def question_token(reading: Reading, position: int) -> Aim:
+    """Log-probability of one token of the question, given the image and the words before it.
+
+    Raises:
+        InputError: No token of the question stands there, or the text precedes the image.
+    """
+    if not reading.prompt.image_first:
+        raise InputError("With the text before the image, the question's words cannot depend on the image.")
+    if position not in reading.prompt.question_positions:
+        raise InputError(f"No token of the question stands at position {position}.")
+    start, end = reading.prompt.offsets[position]
+    text = reading.prompt.text[start:end]
+    target = Target("prompt_word", text.strip() or text, (position - 1,))
+    return Aim(target, (), _mean_logprob([reading.prompt.ids[position]]))
+
+
 def _numbered(text: str) -> tuple[str, str]:
     """ "effusion#2" -> ("effusion", "2"); "effusion#all" -> ("effusion", "all"); without a mark the first is meant."""
     found = re.fullmatch(r"(.*\S)#(\d+|all)", text, re.DOTALL)

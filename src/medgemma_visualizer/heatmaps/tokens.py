@@ -19,7 +19,7 @@ from medgemma_visualizer.heatmaps.cross_attention import attention_of_rows
 from medgemma_visualizer.heatmaps.explain import explain_or_say_why, finished, unavailable
 from medgemma_visualizer.heatmaps.methods import RawMap, check_options
 from medgemma_visualizer.heatmaps.probing import Baseline, masked_logits
-from medgemma_visualizer.heatmaps.targets import Aim, resolve
+from medgemma_visualizer.heatmaps.targets import Aim, question_token, resolve
 from medgemma_visualizer.heatmaps.ways import Way, sharing
 from medgemma_visualizer.models.reading import Reading
 from medgemma_visualizer.models.trace import attention_rows
@@ -47,12 +47,27 @@ def token_maps(reading: Reading, method: str = "cross_attention", **options: Any
     count = len(reading.generated.ids)
     if not count:
         raise InputError("The model answered nothing, so there is no token to explain. Ask another question.")
+    return _maps(reading, [resolve(reading, f"token:{n}") for n in range(count)], method, options)
+
+
+def question_maps(reading: Reading, method: str = "cross_attention", **options: Any) -> list[Heatmap]:
+    """A map for every token of the question, in order: what in the image makes that word likely, after those before.
+
+    Arguments, cost and errors as of `token_maps`.
+
+    Raises:
+        InputError: The text precedes the image, so that no word can depend on it.
+    """
+    aims = [question_token(reading, position) for position in reading.prompt.question_positions]
+    return _maps(reading, aims, method, options)
+
+
+def _maps(reading: Reading, aims: Sequence[Aim], method: str, options: dict[str, Any]) -> list[Heatmap]:
     check_options([method], options)
-    aims = [resolve(reading, f"token:{n}") for n in range(count)]
     if method == "cross_attention":
         return _attention_maps(reading, aims, options)
     with sharing(_way_to_all(reading, aims, method)):
-        steps = track(aims, total=count, what="tokens")
+        steps = track(aims, total=len(aims), what="tokens")
         return [explain_or_say_why(reading, aim, method, options) for aim in steps]
 
 

@@ -164,6 +164,15 @@ def _forests(league: League) -> list[dict[str, Any]]:
 
 
 def _forest(league: League, name: str) -> dict[str, Any]:
+    return _figure(*forest(league, name))
+
+
+def forest(league: League, name: str) -> tuple[Image.Image, str]:
+    """The forest plot of a column, and the same in words.
+
+    Args:
+        name: Of `ranked_metrics`.
+    """
     everyone = (*league.places, *league.controls)
     label, chance = metric_of(name).label, view.chance_of(name, everyone)
     lines = [Line(place.label, place.counted.get(name), _role(league, place)) for place in everyone]
@@ -172,7 +181,7 @@ def _forest(league: League, name: str) -> dict[str, Any]:
     ]
     level = "" if chance is None else f"; chance {view.number(chance, name)}"
     alt = f"{label} by method, mean and 95 % interval, as in the table: {', '.join(told)}{level}"
-    return _figure(forest_figure(lines, title=label, chance=chance), alt)
+    return forest_figure(lines, title=label, chance=chance), alt
 
 
 def _role(league: League, place: Place) -> Role:

@@ -119,7 +119,7 @@ def _warnings(comparison: Comparison) -> Iterator[Sentence]:
             yield Sentence("Moved", f"as far from the first as {CONTEXT[name]}: prompt {', '.join(far)}", True)
     signed = {one.heatmap.target.text for one in comparison.prompts if one.heatmap.target.kind == "contrast"}
     if len(signed) > 1:
-        yield Sentence("Targets", "each map explains its own answer; --target p_yes explains one and the same", True)
+        yield Sentence("Targets", "each map explains its own answer; the target p_yes explains one and the same", True)
 
 
 def _context(name: str, score: Score, hint: str) -> str:

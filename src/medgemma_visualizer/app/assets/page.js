@@ -2,10 +2,10 @@
 (() => {
   const FIELDS = "input, textarea, select, [contenteditable=true], [role=listbox], [role=slider]";
   const typing = (t) => t.closest && t.closest(FIELDS);
-  const press = (id) => {
+  const press = (id, unseen) => {
     const found = document.getElementById(id);
     const button = found && (found.matches("button") ? found : found.querySelector("button"));
-    if (button && button.offsetParent !== null) { button.click(); return true; }
+    if (button && (unseen || button.offsetParent !== null)) { button.click(); return true; }
     return false;
   };
   const viewer = () => [...document.querySelectorAll(".mv-viewer")].find((v) => v.offsetParent !== null);
@@ -15,8 +15,8 @@
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const tab = event.target.closest && event.target.closest("[role=tab]");
     let done = false;
-    if (key === "j") done = press("analysis-next");
-    else if (key === "k") done = press("analysis-previous");
+    if (key === "j") done = press("analysis-next", true);
+    else if (key === "k") done = press("analysis-previous", true);
     else if (key === "ArrowRight" && !tab) done = press("tokens-next");
     else if (key === "ArrowLeft" && !tab) done = press("tokens-previous");
     else if (key === "?") {

@@ -156,7 +156,7 @@ class _Handlers:
         on(a.next.click, safe(self.after), [session, a.case, a.colormap], film)
         on(a.upload.upload, safe(self.upload), [session, a.upload], [*film, a.upload])
         on(
-            a.question.input,
+            a.question.change,  # not `input`, which does not hear what is pasted or cut
             safe(self.typed),
             [session, a.question],
             [s.alert, a.truth, a.custom],

@@ -1,0 +1,483 @@
+"""Tab 2: every word of question and answer with its map, words of the visitor's own, cells, heads, and an edited film.
+
+Knows which word is meant and what is to be said of its map; maps come from `heatmaps`, most of them for all words from
+one pass. A word is told by its kind, "question", "answer" or "word" (one that the visitor typed), and its number.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from medgemma_visualizer import verbs
+from medgemma_visualizer.app import words
+from medgemma_visualizer.app.actions import analysis as one
+from medgemma_visualizer.app.actions.analysis import COLOUR_MAPS, QUICK, with_model
+from medgemma_visualizer.app.actions.edits import EDITS, box_of
+from medgemma_visualizer.app.desk import Desk, Progress, Result
+from medgemma_visualizer.app.parts import Safe, escaped, facts, note, picture, png_url, table
+from medgemma_visualizer.app.session import Session
+from medgemma_visualizer.app.viewer import film_of, view
+from medgemma_visualizer.checks.trust import DISTRUST
+from medgemma_visualizer.data.inputs import check_target
+from medgemma_visualizer.errors import InputError
+from medgemma_visualizer.figures import Tile, contact_sheet
+from medgemma_visualizer.heatmaps import METHODS, explain_all, question_maps, resolve, token_maps, words_for_cell
+from medgemma_visualizer.heatmaps.explain import explain_aim, explain_or_say_why
+from medgemma_visualizer.heatmaps.targets import Aim, phrase_was_said, question_token
+from medgemma_visualizer.models.trace import attention_rows
+from medgemma_visualizer.records import Heatmap
+from medgemma_visualizer.settings import QUICK_METHOD
+
+if TYPE_CHECKING:
+    from medgemma_visualizer.models.adapter import Model
+    from medgemma_visualizer.models.reading import Reading
+    from medgemma_visualizer.verbs import Analysis
+
+KINDS = ("question", "answer", "word")
+#: Words that are explained at once.
+MOST_WORDS = 12
+#: Words to click, from the specification.
+EXAMPLES = (
+    "pneumonia, pneumonic, consolidation",
+    "effusion, pleural, fluid",
+    "nodule, nodules, nodular, mass",
+    "calcification, calcified",
+    "fracture, fractured, break",
+    "cardiomegaly, enlarged, heart",
+)
+GRAD_CAM = "gradcam_multi_token"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The word whose map is shown.
+
+    Attributes:
+        kind: One of `KINDS`.
+        number: From 0, among those of its kind.
+        method: Of its map.
+        heatmap: The map.
+        head: (layer, head) where the map is of one attention head.
+    """
+
+    kind: str
+    number: int
+    method: str
+    heatmap: Heatmap
+    head: tuple[int, int] | None = None
+
+
+# --- which word ------------------------------------------------------------------------------------------------------
+
+
+def method_for(session: Session, wanted: str, force_grad_cam: bool) -> str:
+    """The method that the menu means; Grad-CAM where it is forced, the quick one where nothing is named.
+
+    Raises:
+        InputError: No such method.
+    """
+    name = GRAD_CAM if force_grad_cam else wanted or QUICK_METHOD
+    METHODS[name]
+    return name
+
+
+def texts(session: Session, kind: str) -> list[str]:
+    """The words of a kind, as they stand."""
+    reading = session.current().reading
+    if kind == "answer":
+        return [token.text for token in reading.answer.tokens]
+    if kind == "word":
+        return list(session.results.get("words", ()))
+    prompt = reading.prompt
+    return [prompt.text[slice(*prompt.offsets[position])] for position in prompt.question_positions]
+
+
+def aim_of(session: Session, reading: Reading, kind: str, number: int) -> Aim:
+    """What the map of a word explains.
+
+    Raises:
+        InputError: No such word.
+    """
+    known = texts(session, kind) if kind in KINDS else []
+    if not (isinstance(number, int) and 0 <= number < len(known)):
+        raise InputError("There is no such word any more. Click one that stands here.")
+    if kind == "answer":
+        return resolve(reading, f"token:{number}")
+    if kind == "word":
+        return resolve(reading, target_of(reading, known[number]))
+    return question_token(reading, reading.prompt.question_positions[number])
+
+
+def target_of(reading: Reading, word: str) -> str:
+    """A word of the question where it stands there; else a phrase, which need not have been said."""
+    check_target(word)
+    asked = reading.prompt.text[slice(*reading.prompt.question)]
+    return f"word:{word}" if reading.prompt.image_first and _stands_in(word, asked) else f"phrase:{word}"
+
+
+def _stands_in(word: str, text: str) -> bool:
+    padded = "".join(c if c.isalnum() else " " for c in text.casefold())
+    wanted = "".join(c if c.isalnum() else " " for c in word.casefold())
+    return f" {' '.join(wanted.split())} " in f" {' '.join(padded.split())} "
+
+
+def next_word(session: Session, step: int) -> tuple[str, int]:
+    """(kind, number) of the word `step` further on, through question, answer and own words, round the end."""
+    every = [(kind, n) for kind in KINDS for n in range(len(texts(session, kind)))]
+    chosen: Chosen | None = session.results.get("chosen")
+    here = (chosen.kind, chosen.number) if chosen is not None else None
+    return every[(every.index(here) + step) % len(every)] if here in every else every[0]
+
+
+# --- maps ------------------------------------------------------------------------------------------------------------
+
+
+def choose(desk: Desk, session: Session, kind: str, number: int, method: str) -> Iterator[Progress | Chosen]:
+    """The map of a word: kept from before, or from one pass for all words of its kind, or, slowly, for this one.
+
+    Raises:
+        InputError: No such word or method.
+        Cancelled: The visitor called it off.
+    """
+    aim_of(session, session.current().reading, kind, number)
+    if (kind, method, number) not in session.heatmaps:
+        if method in QUICK:
+            desk.quick(lambda model: _quickly(session, kind, method))
+        else:
+            yield from _slowly(desk, session, kind, number, method)
+    chosen = Chosen(kind, number, method, session.heatmaps[kind, method, number])
+    session.results["chosen"] = chosen
+    yield chosen
+
+
+def _quickly(session: Session, kind: str, method: str) -> None:
+    """Maps of all words of a kind."""
+    reading = session.current().reading
+    if kind == "answer":
+        found = token_maps(reading, method)
+    elif kind == "question":
+        found = question_maps(reading, method)
+    else:
+        aims = [aim_of(session, reading, kind, n) for n in range(len(texts(session, kind)))]
+        found = [explain_or_say_why(reading, aim, method, {}) for aim in aims]
+    session.heatmaps |= {(kind, method, n): heatmap for n, heatmap in enumerate(found)}
+
+
+def _slowly(desk: Desk, session: Session, kind: str, number: int, method: str) -> Iterator[Progress]:
+    """The map of one word, as long work."""
+    analysis = session.current()
+
+    def work(model: Model) -> Heatmap:
+        reading = with_model(analysis, model).reading
+        return explain_or_say_why(reading, aim_of(session, reading, kind, number), method, {})
+
+    for step in desk.long(work, session.begin()):
+        if isinstance(step, Result):
+            session.heatmaps[kind, method, number] = step.value
+        else:
+            yield step
+
+
+def take_words(session: Session, text: str) -> tuple[str, ...]:
+    """The visitor's own words, from a list with commas.
+
+    Raises:
+        InputError: None, too many, or one that is too long.
+    """
+    found = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    if not found:
+        raise InputError("No words are given. Type some with commas between, such as 'effusion, fluid'.")
+    if len(found) > MOST_WORDS:
+        raise InputError(f"There are {len(found)} words, over the limit of {MOST_WORDS}; leave some out.")
+    reading = session.current().reading
+    for word in found:
+        resolve(reading, target_of(reading, word))
+    session.results["words"] = found
+    session.heatmaps = {key: heatmap for key, heatmap in session.heatmaps.items() if key[0] != "word"}
+    return found
+
+
+# --- what is shown ---------------------------------------------------------------------------------------------------
+
+
+def case_line(session: Session) -> Safe:
+    """What this tab is about."""
+    analysis = session.current()
+    return facts([("Question", analysis.case.question), ("Answer", analysis.answer.text)])
+
+
+def strip(session: Session) -> Safe:
+    """Every word as a button, the chosen one pressed."""
+    chosen: Chosen | None = session.results.get("chosen")
+    lines = []
+    for kind in KINDS:
+        known = texts(session, kind)
+        if known:
+            buttons = "".join(_button(kind, n, text, chosen) for n, text in enumerate(known))
+            label = words.KINDS[kind]
+            lines.append(
+                f'<div class="mv-strip" role="group" aria-label="{label}"><strong>{label}:</strong> {buttons}</div>'
+            )
+    return Safe("".join(lines))
+
+
+def _button(kind: str, number: int, text: str, chosen: Chosen | None) -> str:
+    pressed = chosen is not None and (chosen.kind, chosen.number) == (kind, number)
+    shown = escaped(text.strip() or repr(text))
+    state = f'aria-pressed="{str(pressed).lower()}"'
+    return f'<button type="button" data-kind="{kind}" data-n="{number}" {state}>{shown}</button>'
+
+
+def shown(session: Session, chosen: Chosen) -> dict[str, Any]:
+    """The viewer's value for a word's map."""
+    return one.shown(session, chosen.heatmap)
+
+
+def caption(session: Session, chosen: Chosen) -> Safe:
+    """Which word, how likely it was, by which method, and what must be known."""
+    reading, heatmap = session.current().reading, chosen.heatmap
+    text = texts(session, chosen.kind)[chosen.number]
+    rows: list[tuple[str, object]] = [
+        ("Word", f"{text.strip() or text!r} ({words.KINDS[chosen.kind].lower()})"),
+        (
+            "Method",
+            METHODS[chosen.method].label + ("" if chosen.head is None else " layer {}, head {}".format(*chosen.head)),
+        ),
+    ]
+    if chosen.kind == "answer":
+        rows.append(("Probability", math.exp(reading.answer.tokens[chosen.number].logprob or 0.0)))
+    share = heatmap.extras.get("share_on_image")
+    rows.append(("Attention on the image", None if share is None else f"{share:.1%}"))
+    unsaid = heatmap.target.kind == "phrase" and not phrase_was_said(reading, heatmap.target)
+    return Safe(facts(rows) + note(words.NOT_SAID.format(text=text) if unsaid else ""))
+
+
+def scores(session: Session, chosen: Chosen) -> Safe:
+    """Quality of the map with targets and chance; against the finding's region where it is known."""
+    if not chosen.heatmap.available:
+        return Safe("")
+    analysis = session.current()
+    found = verbs.score(chosen.heatmap, analysis.case, one.film(session).whole)
+    return one.scores_part(dict(found), words.SCORES_CAPTION)
+
+
+def words_sheet(session: Session, method: str) -> Safe:
+    """The visitor's words side by side."""
+    analysis = session.current()
+    known = texts(session, "word")
+    maps = [session.heatmaps.get(("word", method, n)) for n in range(len(known))]
+    tiles = [
+        Tile(word, heatmap, _where(analysis.reading, word), "; ".join(heatmap.fallbacks.values()))
+        for word, heatmap in zip(known, maps, strict=True)
+        if heatmap is not None
+    ]
+    sheet = contact_sheet(analysis.reading.image, tiles, one.film(session).whole)
+    return picture(sheet, words.WORDS_SHEET.format(words=", ".join(known)))
+
+
+def _where(reading: Reading, word: str) -> str:
+    if target_of(reading, word).startswith("word:"):
+        return words.IN_QUESTION
+    return words.IN_ANSWER if phrase_was_said(reading, resolve(reading, f"phrase:{word}").target) else words.UNSAID
+
+
+def all_methods(desk: Desk, session: Session, kind: str, number: int) -> Iterator[Progress | Safe]:
+    """Every method's map of a word on one sheet: long work.
+
+    Raises:
+        Cancelled: The visitor called it off.
+    """
+    analysis = session.current()
+    target = spelled(session, kind, number)
+
+    def work(model: Model) -> Image.Image:
+        own = with_model(analysis, model)
+        return verbs.draw_all(explain_all(own.reading, target), own.case)
+
+    for step in desk.long(work, session.begin()):
+        yield picture(step.value, words.ALL_METHODS) if isinstance(step, Result) else step
+
+
+def spelled(session: Session, kind: str, number: int) -> str:
+    """A word as a target that can be typed; a word of the question by the word that its token is of."""
+    reading = session.current().reading
+    aim = aim_of(session, reading, kind, number)
+    return {"answer": f"token:{number}", "word": aim.target.text}.get(kind, f"word:{aim.target.text}")
+
+
+# --- cells and heads -------------------------------------------------------------------------------------------------
+
+
+def cell(desk: Desk, session: Session, row: Any, col: Any) -> Safe:
+    """Which words lean on a cell.
+
+    Raises:
+        InputError: No such cell.
+    """
+    reading = session.current().reading
+    found = desk.quick(lambda model: words_for_cell(reading, row, col))
+    rows = [
+        (
+            link.token.text.strip() or repr(link.token.text),
+            "answer" if link.generated else "question",
+            f"{link.attention:.5f}",
+            f"{link.effect:+.4f}",
+        )
+        for link in found
+    ]
+    return table(rows, words.CELL_HEADINGS, words.CELL_CAPTION.format(row=row, col=col))
+
+
+def heads(desk: Desk, session: Session) -> Safe:
+    """A small map for each layer and head: where that head looks from the row before the chosen word.
+
+    Raises:
+        InputError: No word is chosen.
+    """
+    chosen = current(session)
+    reading = session.current().reading
+    aim = aim_of(session, reading, chosen.kind, chosen.number)
+    traced = desk.quick(
+        lambda model: attention_rows(model, reading.ids(aim.forced), reading.image_tokens, list(aim.rows))
+    )
+    maps = traced.on_image.mean(axis=2).reshape(*traced.weights.shape[:2], *reading.model.grid)  # (L, H, rows, cols)
+    layers, count = maps.shape[:2]
+    tiles = "".join(_head(maps[layer, head], layer, head) for layer in range(layers) for head in range(count))
+    style = f"grid-template-columns: repeat({count}, minmax(2.5rem, 5rem))"
+    told = words.HEADS_CAPTION.format(layers=layers, heads=count, word=aim.target.text)
+    return Safe(f'<p>{escaped(told)}</p><div class="mv-heads mv-strip" style="{style}">{tiles}</div>')
+
+
+def _head(attention: np.ndarray, layer: int, head: int) -> str:
+    """A button with the map of one head, (rows, cols), each in colours of its own."""
+    from matplotlib import colormaps
+
+    largest = attention.max() or 1.0
+    pixels = colormaps[COLOUR_MAPS[0]](attention / largest, bytes=True)[..., :3]
+    label = f"layer {layer}, head {head}: {attention.sum():.1%} on the image"
+    image = f'<img src="{png_url(Image.fromarray(np.ascontiguousarray(pixels)))}" alt="{label}">'
+    return f'<button type="button" data-layer="{layer}" data-head="{head}" title="{label}">{image}</button>'
+
+
+def choose_head(desk: Desk, session: Session, layer: Any, head: Any) -> Chosen:
+    """The chosen word's attention in one head, as the map shown.
+
+    Raises:
+        InputError: No such head, or no word is chosen.
+    """
+    chosen = current(session)
+    reading = session.current().reading
+    aim = aim_of(session, reading, chosen.kind, chosen.number)
+    heatmap = desk.quick(lambda model: explain_aim(reading, aim, "cross_attention", layers=[layer], heads=[head]))
+    session.results["chosen"] = replace(chosen, method="cross_attention", heatmap=heatmap, head=(layer, head))
+    found: Chosen = session.results["chosen"]
+    return found
+
+
+def current(session: Session) -> Chosen:
+    """The word whose map is shown.
+
+    Raises:
+        InputError: None is.
+    """
+    chosen: Chosen | None = session.results.get("chosen")
+    if chosen is None:
+        raise InputError("No word is chosen. Click one.")
+    return chosen
+
+
+# --- edit and ask again ----------------------------------------------------------------------------------------------
+
+
+def edit(desk: Desk, session: Session, kind: str) -> Analysis:
+    """The film with the drawn rectangle changed, asked again; later edits go on from it.
+
+    Raises:
+        InputError: No rectangle, or no such edit.
+    """
+    box = session.results.get("box")
+    if box is None:
+        raise InputError("No rectangle is drawn. Drag one on the film, then ask again.")
+    before = session.edits[-1] if session.edits else session.current()
+    image = EDITS[kind](before.reading.image, box_of(before.reading.image, *box))
+    first = session.current()
+    case = replace(first.case.showing(image), view=first.case.view)
+    method = first.heatmap.method if first.heatmap.method in QUICK else QUICK_METHOD
+    session.edits.append(desk.quick(lambda model: verbs.analyze(model, case, method=method)))
+    return session.edits[-1]
+
+
+def draw_box(session: Session, corners: Any) -> None:
+    """Keeps the rectangle that was drawn, as fractions of the film.
+
+    Raises:
+        InputError: It is none.
+    """
+    given = corners if isinstance(corners, dict) else {}
+    box = tuple(given.get(name, -1) for name in ("x0", "y0", "x1", "y1"))
+    box_of(session.current().reading.image, *box)
+    session.results["box"] = box
+
+
+def undo_edit(session: Session) -> None:
+    """Takes the last edit back.
+
+    Raises:
+        InputError: There is none.
+    """
+    if not session.edits:
+        raise InputError("The film is as it was; there is nothing to take back.")
+    session.edits.pop()
+
+
+def edited(session: Session) -> tuple[Safe, dict[str, Any]]:
+    """Answer and p_yes as the film was and after each edit, and the viewer's value for the last one."""
+    first = session.current()
+    every: Sequence[Analysis] = (first, *session.edits)
+    rows = [
+        (
+            "as it was" if n == 0 else f"after edit {n}",
+            a.answer.text,
+            a.answer.p_yes,
+            a.answer.contrast,
+            a.heatmap.method,
+        )
+        for n, a in enumerate(every)
+    ]
+    told = table(rows, words.EDIT_HEADINGS, words.EDIT_CAPTION)
+    last = every[-1]
+    if last is first:
+        return told, one.shown(session)
+    trusted = one.trust_for(session, first.heatmap).word != DISTRUST
+    description = words.FILM_OF.format(question=last.case.question, answer=last.answer.text)
+    value = view(film_of(last.reading.image), last.heatmap, description=description, trusted=trusted)
+    return told, value
+
+
+# --- to take away ----------------------------------------------------------------------------------------------------
+
+
+def command_of(session: Session, chosen: Chosen) -> str:
+    """The line that makes this map."""
+    analysis = session.current()
+    said = shlex.split(one.command_of(analysis, replace(session.settings, preset="quick", target=None)))
+    said[said.index("--method") + 1] = chosen.method
+    said += ["--target", spelled(session, chosen.kind, chosen.number)]
+    said += [] if chosen.head is None else ["--layers", str(chosen.head[0]), "--heads", str(chosen.head[1])]
+    return shlex.join(said)
+
+
+def python_of(session: Session, chosen: Chosen) -> str:
+    """The same in Python."""
+    lines = one.python_of(session.current(), replace(session.settings, preset="quick", target=None)).splitlines()[:3]
+    target = spelled(session, chosen.kind, chosen.number)
+    own = "" if chosen.head is None else f", layers=[{chosen.head[0]}], heads=[{chosen.head[1]}]"
+    asked = f"heatmap = mv.explain(model, case, method={chosen.method!r}, target={target!r}{own})"
+    return "\n".join([*lines, asked, 'mv.draw(heatmap, case).save("overlay.png")', ""])

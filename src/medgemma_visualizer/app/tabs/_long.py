@@ -1,0 +1,41 @@
+"""How a tab shows long work: a bar while it lasts, the result at its end, a sentence where it stops. Knows no work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+import gradio as gr
+
+from medgemma_visualizer.app.desk import Cancelled, Progress
+from medgemma_visualizer.app.parts import progress_bar, told
+from medgemma_visualizer.app.session import Session
+from medgemma_visualizer.errors import VisualizerError
+
+T = TypeVar("T")
+Updates = dict[Any, Any]
+
+
+def shown(
+    steps: Iterable[Progress | T], alert: gr.HTML, progress: gr.HTML, done: Callable[[T], Updates]
+) -> Iterator[Updates]:
+    """Updates for every step; an error or a cancel ends the bar, and all inputs and earlier results stay.
+
+    Args:
+        steps: As an action gives them: progress, at last its result.
+        alert, progress: Where sentences and the bar stand.
+        done: The updates that a result makes.
+    """
+    try:
+        for step in steps:
+            if isinstance(step, Progress):
+                yield {alert: "", progress: progress_bar(step)}
+            else:
+                yield {alert: "", progress: "", **done(step)}
+    except (VisualizerError, Cancelled) as error:
+        yield {alert: told(error), progress: ""}
+
+
+def cancel(session: Session) -> None:
+    """Calls the visitor's long work off; its own handler says so."""
+    session.stop()
