@@ -59,3 +59,9 @@ Rendering = Annotated[
 AllowLateral = Annotated[bool, typer.Option("--allow-lateral", help="Take a DICOM file of a lateral view too.")]
 Space = Annotated[str, typer.Option(help="What is removed: cells of the picture (pixels) or image tokens (tokens).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Mlflow = Annotated[
+    str | None,
+    typer.Option(
+        help="Log the aggregate numbers and page to MLflow: a folder, or a server's address. None: not at all."
+    ),
+]

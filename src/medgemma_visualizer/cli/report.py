@@ -28,6 +28,7 @@ def report(
     images: Annotated[Path | None, typer.Option(help="As given to the run.")] = None,
     regions: Annotated[Path | None, typer.Option(help="As given to the run.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the intervals.")] = 0,
+    mlflow: o.Mlflow = None,
     as_json: o.AsJson = False,
 ) -> None:
     """Write a run's page: accuracy, calibration, what the maps are worth, wordings, and what was left out.
@@ -37,6 +38,7 @@ def report(
     from medgemma_visualizer.cli import output
     from medgemma_visualizer.reports.export import Level
     from medgemma_visualizer.reports.run import export_csv, write_run_page
+    from medgemma_visualizer.reports.tracking import log_run
     from medgemma_visualizer.runs.results import written
 
     shown = Level(level) if salt is None else Level(level, salt)
@@ -47,12 +49,16 @@ def report(
         if table is not None:
             text = export_csv(folder, shown, seed)
             files[table.name] = written(table, lambda file: file.write(text.encode()))
+        logged = None if mlflow is None else log_run(folder, mlflow, seed)
     if as_json:
-        output.print_json({"level": shown.name, "written": {name: str(file) for name, file in files.items()}})
+        output.print_json(
+            {"level": shown.name, "written": {name: str(file) for name, file in files.items()}, "mlflow": logged}
+        )
         return
     output.show(
         output.line("Level", shown.name),
         *(output.line("Written", str(file)) for file in files.values()),
+        *([] if logged is None else [output.line("MLflow", f"run {logged}")]),
         output.line("", "Research use only, not for clinical use."),
     )
 

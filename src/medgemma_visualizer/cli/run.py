@@ -55,6 +55,7 @@ def run(
     question: Annotated[str | None, typer.Option("--question", "-q", help="For films that come without one.")] = None,
     images: Annotated[Path | None, typer.Option(help="The folder of a question file's films.")] = None,
     regions: Annotated[Path | None, typer.Option(help="Regions for the films: boxes, ellipses, masks.")] = None,
+    mlflow: o.Mlflow = None,
     device: o.Device = "auto",
     dtype: o.Dtype = "auto",
     min_memory: o.MinMemory = None,
@@ -104,7 +105,7 @@ def run(
         about |= {"command": _command(cases, doer, told), "stamp": stamp}
         with output.progress("Running", quiet=as_json):
             done = start.run(doer, found, folder, plan, shard_size=shard_size, shard=shard, **about)
-    _tell(done, folder, as_json=as_json)
+    _tell(done, folder, mlflow, as_json=as_json)
 
 
 def _names(method: str | None, methods: str | None) -> list[str]:
@@ -209,24 +210,28 @@ def _command(cases: str, engine: Engine, told: Mapping[str, Any]) -> str:
     return shlex.join(["medgemma-visualizer", "run", Path(cases).resolve().name, *words])
 
 
-def _tell(outcome: Outcome, folder: Path, *, as_json: bool) -> None:
+def _tell(outcome: Outcome, folder: Path, mlflow: str | None, *, as_json: bool) -> None:
     """Writes the page where all is done, prints, and sets the exit code."""
     from medgemma_visualizer.cli import output
     from medgemma_visualizer.cli.status import as_document, lines
     from medgemma_visualizer.errors import VisualizerError
+    from medgemma_visualizer.reports.tracking import log_run
     from medgemma_visualizer.runs.folder import beats_of
 
     state = outcome.state
-    page = [] if outcome.stopped or not state.complete else [_page(folder, anew=outcome.asked > 0)]
+    done = state.complete and not outcome.stopped
+    page = [_page(folder, anew=outcome.asked > 0)] if done else []
+    logged = log_run(folder, mlflow) if done and mlflow is not None else None
     if as_json:
         this_time = {"asked": outcome.asked, "failed": outcome.failed, "stopped": outcome.stopped}
-        output.print_json(as_document(folder, state, beats_of(folder)) | {"this_time": this_time})
+        output.print_json(as_document(folder, state, beats_of(folder)) | {"this_time": this_time, "mlflow": logged})
     else:
         rate = f", {outcome.asked / outcome.seconds:.2f} a second" if outcome.asked and outcome.seconds else ""
         output.show(
             output.line("This time", f"{outcome.asked} cases asked, {outcome.failed} failed{rate}"),
             *lines(folder, state, ()),
             *(output.line("Written", str(path)) for path in (folder, *page)),
+            *([] if logged is None else [output.line("MLflow", f"run {logged}")]),
             Text("Research use only, not for clinical use.", style="dim"),
         )
     if outcome.stopped:

@@ -288,14 +288,15 @@ def export_csv(folder: Path, level: Level, seed: int = 0) -> str:
         InputError: No run, or a damaged part.
     """
     if not level.cases:
-        return as_csv(_aggregate(summarise_run(folder, seed)))
+        return as_csv(aggregate_lines(summarise_run(folder, seed)))
     columns = columns_of(folder, words=level.films)
     names, values = list(columns), list(columns.values())
     rows = (dict(zip(names, map(_plain, row), strict=True)) for row in zip(*values, strict=True))
     return as_csv(exported(rows, level))
 
 
-def _aggregate(summary: Summary) -> list[dict[str, Any]]:
+def aggregate_lines(summary: Summary) -> list[dict[str, Any]]:
+    """Every share and mean of the page, with n and, where there is one, its interval."""
     lines = [] if summary.accuracy is None else [_line("accuracy", "all", summary.accuracy)]
     for column, parts in summary.parts.items():
         lines += [_line(f"accuracy by {column}", value, one) for value, one in parts.items()]
