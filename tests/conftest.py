@@ -14,6 +14,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: one thread e
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait do not spin on cores that others need
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips what needs a CUDA device where there is none."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked:
+        import torch
+
+        for item in [] if torch.cuda.is_available() else marked:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device is here"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _nobodys_leagues(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What somebody measured on this machine chooses no method and judges no map in the tests."""

@@ -25,6 +25,7 @@ from torch.autograd.function import once_differentiable
 from medgemma_visualizer.errors import InputError, VisualizerError
 from medgemma_visualizer.models import lean
 from medgemma_visualizer.models.adapter import Model
+from medgemma_visualizer.models.kernels import store_one
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ class _Pass:
         masks = {kind: torch.zeros(1, 1, high, shape.length, **like) for kind in lean.kinds(model)}
         begun = {kind: tuple(part[:, : shape.length].contiguous() for part in r) for kind, r in self.rotations.items()}
         self.places = lean.Places(begun, masks)  # type: ignore[arg-type]
-        self.token, self.at, self.step = (torch.zeros(1, dtype=torch.long, device=device) for _ in range(3))
+        self.token, self.at, self.step, self.slot = (torch.zeros(1, dtype=torch.long, device=device) for _ in range(4))
         self.told = torch.zeros(shape.room + 2, 2, dtype=torch.long, device=device)  # id, and whether all was finite
         self.logprobs = torch.zeros(shape.room + 2, device=device)
 
@@ -206,6 +207,7 @@ class _Pass:
         logits = self.read(job)[0, job.rows.index(len(job.ids) - 1)]
         self.at.fill_(len(job.ids))
         self.step.zero_()
+        self.slot.fill_(self.shape.rows - 1)  # the prompt's last row is kept already
         self._note(logits)
         ids: list[int] = []
         told = _Told(self.told)
@@ -243,9 +245,8 @@ class _Pass:
         return torch.arange(self.shape.length + self.shape.room, device=self.model.device)
 
     def _add(self, layer: int, query: Any, key: Any, value: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        self.keys[layer].index_copy_(1, self.at, key[0])
-        self.values[layer].index_copy_(1, self.at, value[0])
-        self.queries[layer].index_copy_(1, self.step + (self.shape.rows - 1), query[0])
+        kept = self.queries[layer], self.keys[layer], self.values[layer]
+        store_one(query[0], key[0], value[0], *kept, self.slot, self.at)
         return self.keys[layer][None], self.values[layer][None]
 
     def _note(self, logits: torch.Tensor) -> None:
@@ -256,6 +257,7 @@ class _Pass:
         self.told.index_copy_(0, self.step, torch.stack([best, finite], dim=1))
         self.logprobs.index_copy_(0, self.step, logits.log_softmax(-1)[best])
         self.step.add_(1)
+        self.slot.add_(1)
 
     # -- attention -------------------------------------------------------------------------------------------------
 
@@ -313,7 +315,7 @@ class _Pass:
         self.bytes += max(0, torch.cuda.memory_allocated() - before)
 
     def _touched(self) -> list[torch.Tensor]:
-        return [self.token, self.at, self.step, self.told, self.logprobs]
+        return [self.token, self.at, self.step, self.slot, self.told, self.logprobs]
 
 
 def _captured(works: dict[str, Callable[[], None]]) -> dict[str, torch.cuda.CUDAGraph]:
@@ -397,6 +399,7 @@ class Engine:
         self.limit = _limit(model.device) if limit is None else limit
         self.passes: OrderedDict[Shape, _Pass] = OrderedDict()
         self._weights = [*model.text.parameters(), *model.head.parameters()]
+        self._places = [weight.data_ptr() for weight in self._weights]
 
     @staticmethod
     def fits(length: int, rows: Sequence[int], most: int = 0) -> bool:
@@ -478,7 +481,11 @@ class Engine:
                 del self.passes[shape]
 
     def _changes(self) -> int:
-        """Grows whenever a weight of the decoder is written."""
+        """Grows whenever a weight of the decoder is written; passes that were captured with weights elsewhere go."""
+        places = [weight.data_ptr() for weight in self._weights]
+        if places != self._places:
+            self.passes.clear()
+            self._places = places
         return sum(weight._version for weight in self._weights)
 
 

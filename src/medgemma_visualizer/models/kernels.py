@@ -61,6 +61,41 @@ def gelu_times(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.gelu(gate, approximate="tanh") * up
 
 
+def attend_one(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """Attention of one new token, without gradient, spread over many programs: query (1, H_kv, G, d) -> the same.
+
+    Args:
+        key, value: (1, H_kv, K, d), contiguous.
+        mask: (1, 1, G, K), additive, the same for every head.
+    """
+    if not fused(query):
+        return torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+    from medgemma_visualizer.models import triton_kernels
+
+    flat = query[0].flatten(0, 1).contiguous()
+    out: torch.Tensor = triton_kernels.attend_one(
+        flat, key[0].contiguous(), value[0].contiguous(), mask[0, 0, 0], scale
+    )
+    return out.view(query.shape)
+
+
+def store_one(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, slot: torch.Tensor, at: torch.Tensor,
+) -> None:  # fmt: skip
+    """Writes one token's query (H, 1, d) into queries (H, R, d) at `slot`, key and value (H_kv, 1, d) at `at`."""
+    if fused(query):
+        from medgemma_visualizer.models import triton_kernels
+
+        triton_kernels.store_one(query, key, value, queries, keys, values, slot, at)
+        return
+    queries.index_copy_(1, slot, query)
+    keys.index_copy_(1, at, key)
+    values.index_copy_(1, at, value)
+
+
 def _plain_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     wide = x.float()
     wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)

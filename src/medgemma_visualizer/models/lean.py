@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from medgemma_visualizer.models.adapter import Model
-from medgemma_visualizer.models.kernels import add_norm, gelu_times, norm, norm_rotate
+from medgemma_visualizer.models.kernels import add_norm, attend_one, gelu_times, norm, norm_rotate
 
 #: Sees a layer's query (B, H, Q, d), key and value (B, H_kv, Q, d); gives the keys and values that are attended to.
 Tap = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -136,13 +136,11 @@ def _attend(
     if tap is not None:
         key, value = tap(layer, query, key, value)
     shared = query.reshape(batch, key.shape[1], -1, config.head_dim)  # (B, H_kv, G · Q, d)
-    out = torch.nn.functional.scaled_dot_product_attention(
-        shared,
-        key,
-        value,
-        attn_mask=mask,
-        scale=float(attention.scaling),  # type: ignore[arg-type]
-    )
+    scale = float(attention.scaling)  # type: ignore[arg-type]
+    if length == 1 and batch == 1 and not torch.is_grad_enabled():
+        out = attend_one(shared, key, value, mask, scale)
+    else:
+        out = torch.nn.functional.scaled_dot_product_attention(shared, key, value, attn_mask=mask, scale=scale)
     heads = out.reshape(batch, -1, length, config.head_dim).transpose(1, 2).reshape(batch, length, -1)
     result: torch.Tensor = attention.o_proj(heads)  # type: ignore[operator]
     return result

@@ -145,7 +145,7 @@ def attention_rows(
         through grouped queries included), local and global layers alike.
     """
     chosen = tuple(range(model.n_layers)) if layers is None else tuple(layers)
-    image = tuple(int(p) for p in (ids == model.image_token_id).nonzero()[:, 0])
+    image = tuple((ids == model.image_token_id).nonzero()[:, 0].tolist())
     engine = engine_of(model)
     if engine is not None and tokens.shape[0] == 1:
         found = engine.attention(tuple(ids.tolist()), tokens, rows, chosen)

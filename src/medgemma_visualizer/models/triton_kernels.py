@@ -133,7 +133,59 @@ def _gelu_times_back(slope, gate, up, back_gate, back_up, count, BLOCK: tl.const
     tl.store(back_gate + at, (g * tl.load(up + at, mask=inside, other=0.0).to(tl.float32) * rise).to(kind), mask=inside)
 
 
+@triton.jit
+def _attend_one(  # type: ignore[no-untyped-def]
+    query, keys, values, mask, sums, tops, parts, scale, length, group, size, by_head, splits,
+    GROUP: tl.constexpr, KEYS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    head, split = tl.program_id(0), tl.program_id(1)
+    at, k, g = tl.arange(0, BLOCK), split * KEYS + tl.arange(0, KEYS), tl.arange(0, GROUP)
+    here, there, wanted = at < size, k < length, g < group
+    q = tl.load(query + (head * group + g)[:, None] * size + at[None], mask=wanted[:, None] & here[None], other=0.0)
+    place = head * by_head + k[:, None] * size + at[None]
+    inside = there[:, None] & here[None]
+    key = tl.load(keys + place, mask=inside, other=0.0).to(tl.float32)
+    allowed = tl.load(mask + k, mask=there, other=-float("inf")).to(tl.float32)
+    scores = tl.sum(q.to(tl.float32)[:, None, :] * key[None], axis=2) * scale + allowed[None]  # (GROUP, KEYS)
+    top = tl.maximum(tl.max(scores, axis=1), -1e30)
+    weights = tl.exp(scores - top[:, None])
+    value = tl.load(values + place, mask=inside, other=0.0).to(tl.float32)
+    part = tl.sum(weights[:, :, None] * value[None], axis=1)  # (GROUP, BLOCK)
+    row = (head * group + g) * splits + split
+    tl.store(tops + row, top, mask=wanted)
+    tl.store(sums + row, tl.sum(weights, axis=1), mask=wanted)
+    tl.store(parts + row[:, None] * size + at[None], part, mask=wanted[:, None] & here[None])
+
+
+@triton.jit
+def _join_parts(sums, tops, parts, out, size, splits, SPLITS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    head, s, at = tl.program_id(0), tl.arange(0, SPLITS), tl.arange(0, BLOCK)
+    there, here = s < splits, at < size
+    top = tl.load(tops + head * splits + s, mask=there, other=-1e30)
+    share = tl.exp(top - tl.max(top, axis=0))
+    total = tl.sum(share * tl.load(sums + head * splits + s, mask=there, other=0.0), axis=0)
+    inside = there[:, None] & here[None]
+    part = tl.load(parts + (head * splits + s)[:, None] * size + at[None], mask=inside, other=0.0)
+    joined = tl.sum(part * share[:, None], axis=0) / total
+    tl.store(out + head * size + at, joined.to(out.dtype.element_ty), mask=here)
+
+
+@triton.jit
+def _store_one(  # type: ignore[no-untyped-def]
+    query, key, value, queries, keys, values, slot, at, size, kv_heads, by_query, by_key, BLOCK: tl.constexpr
+):
+    head, d = tl.program_id(0), tl.arange(0, BLOCK)
+    here = d < size
+    there = queries + head * by_query + tl.load(slot) * size + d
+    tl.store(there, tl.load(query + head * size + d, mask=here), mask=here)
+    kept = here & (head < kv_heads)
+    place = head * by_key + tl.load(at) * size + d
+    tl.store(keys + place, tl.load(key + head * size + d, mask=kept), mask=kept)
+    tl.store(values + place, tl.load(value + head * size + d, mask=kept), mask=kept)
+
+
 _BLOCK = 1024
+_KEYS = 32
 
 
 def add_norm(residual: Any, x: Any, inner: Any, outer: Any, eps: float) -> Any:
@@ -177,6 +229,30 @@ def norm_rotate_back(slope: Any, x: Any, weight: Any, eps: float, cos: Any, sin:
         slope, *slope.stride()[:3], x, weight, cos, sin, back, eps, places, heads, size, **blocks
     )
     return back
+
+
+def attend_one(query: Any, keys: Any, values: Any, mask: Any, scale: float) -> Any:
+    """query (H, d), keys and values (H_kv, K, d), mask (K,) additive -> (H, d); each part of the keys on its own."""
+    heads, (kv_heads, length, size) = query.shape[0], keys.shape
+    splits, group = triton.cdiv(length, _KEYS), query.shape[0] // keys.shape[0]
+    wide = {"device": query.device, "dtype": torch.float32}
+    sums, tops = torch.empty(heads, splits, **wide), torch.empty(heads, splits, **wide)
+    parts, out = torch.empty(heads, splits, size, **wide), torch.empty_like(query)
+    block = triton.next_power_of_2(size)
+    _attend_one[(kv_heads, splits)](
+        query, keys, values, mask, sums, tops, parts, scale, length, group, size, keys.stride(0), splits,
+        GROUP=triton.next_power_of_2(group), KEYS=_KEYS, BLOCK=block, num_warps=8,
+    )  # fmt: skip
+    _join_parts[(heads,)](sums, tops, parts, out, size, splits, SPLITS=triton.next_power_of_2(splits), BLOCK=block)
+    return out
+
+
+def store_one(query: Any, key: Any, value: Any, queries: Any, keys: Any, values: Any, slot: Any, at: Any) -> None:
+    heads, size = query.shape[0], query.shape[-1]
+    _store_one[(heads,)](
+        query.contiguous(), key.contiguous(), value.contiguous(), queries, keys, values, slot, at, size, keys.shape[0],
+        queries.stride(0), keys.stride(0), BLOCK=triton.next_power_of_2(size), num_warps=2,
+    )  # fmt: skip
 
 
 def gelu_times(gate: Any, up: Any) -> Any:
