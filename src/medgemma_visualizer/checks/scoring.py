@@ -17,7 +17,15 @@ from scipy.special import expit
 from medgemma_visualizer.checks.curves import Response, removed
 from medgemma_visualizer.checks.imputers import BY_MASK, Fill, imputer, whole_cells
 from medgemma_visualizer.errors import InputError, VisualizerError
-from medgemma_visualizer.heatmaps.probing import Space, batch_size, batches, joined, original, scores_of
+from medgemma_visualizer.heatmaps.probing import (
+    Space,
+    batch_size,
+    batches,
+    in_smaller_batches,
+    joined,
+    original,
+    scores_of,
+)
 from medgemma_visualizer.heatmaps.targets import Aim
 from medgemma_visualizer.models.forward import image_tokens, logits_at
 from medgemma_visualizer.models.reading import Reading
@@ -111,9 +119,13 @@ class ModelScorer:
 
     def __call__(self, masks: np.ndarray, imputers: Sequence[str]) -> np.ndarray:
         size = batch_size(self.reading, self.aim, "pixels" if BY_MASK & set(imputers) else self.space)
-        chunks = batches(np.arange(len(masks)), size, "altered pictures")
         names = np.asarray(imputers)
-        return joined(self._scores(masks[chunk], names[chunk])[:count] for chunk, count in chunks)
+
+        def asked(at_once: int) -> np.ndarray:
+            chunks = batches(np.arange(len(masks)), at_once, "altered pictures")
+            return joined(self._scores(masks[chunk], names[chunk])[:count] for chunk, count in chunks)
+
+        return in_smaller_batches(size, asked)
 
     @torch.no_grad()
     def _scores(self, masks: np.ndarray, imputers: np.ndarray) -> np.ndarray:

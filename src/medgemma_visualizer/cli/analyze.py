@@ -29,6 +29,8 @@ def analyze(
     device: o.Device = "auto",
     dtype: o.Dtype = "auto",
     min_memory: o.MinMemory = None,
+    max_memory: o.MaxMemory = None,
+    quantize: o.Quantize = None,
     max_new_tokens: o.MaxNewTokens = MODEL_CONFIG["max_new_tokens"],
     max_pixels: o.MaxPixels = INPUT_LIMITS["image_pixels"],
     text_first: o.TextFirst = False,
@@ -67,7 +69,16 @@ def analyze(
     output.check_style(colormap)
     with inputs.opening_up_to(max_pixels):
         asked = inputs.case_of(image, question, target, case, rendering, allow_lateral)
-        loaded = inputs.loaded(model, method, quiet=as_json, device=device, dtype=dtype, min_free_gb=min_memory)
+        loaded = inputs.loaded(
+            model,
+            method,
+            quiet=as_json,
+            device=device,
+            dtype=dtype,
+            min_free_gb=min_memory,
+            max_memory=max_memory,
+            quantize=quantize,
+        )
         from medgemma_visualizer import verbs
         from medgemma_visualizer.checks.trust import DISTRUST
         from medgemma_visualizer.cli.checked import trust_part

@@ -34,6 +34,8 @@ def app(
     dtype: o.Dtype = "auto",
     gpu: Annotated[int | None, typer.Option(min=0, help="Number of the GPU: the same as --device cuda:N.")] = None,
     min_memory: o.MinMemory = None,
+    max_memory: o.MaxMemory = None,
+    quantize: o.Quantize = None,
 ) -> None:
     """Open the web page: for this machine only, unless told otherwise. Nothing that visitors do stays on the disk."""
     from medgemma_visualizer.app.serve import SILENT, serve
@@ -48,5 +50,7 @@ def app(
         from medgemma_visualizer import verbs
 
         found = verbs.load_cases(cases, question, images)
-        loaded = verbs.load_model(model, device=device, dtype=dtype, min_free_gb=min_memory)
+        loaded = verbs.load_model(
+            model, device=device, dtype=dtype, min_free_gb=min_memory, max_memory=max_memory, quantize=quantize
+        )
     serve(loaded, host, port, auth, cases=found, say=output.show)

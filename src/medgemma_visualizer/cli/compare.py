@@ -73,6 +73,8 @@ def compare(
     device: o.Device = "auto",
     dtype: o.Dtype = "auto",
     min_memory: o.MinMemory = None,
+    max_memory: o.MaxMemory = None,
+    quantize: o.Quantize = None,
     max_new_tokens: o.MaxNewTokens = MODEL_CONFIG["max_new_tokens"],
     max_pixels: o.MaxPixels = INPUT_LIMITS["image_pixels"],
     text_first: o.TextFirst = False,
@@ -106,7 +108,16 @@ def compare(
         if only and (other or other_question):
             raise InputError("--other and --other-question stand beside a comparison of prompts. Add --prompt.")
         others = None if not other else [asked.showing(open_image(path)) for path in other]
-        loaded = inputs.loaded(model, method, quiet=as_json, device=device, dtype=dtype, min_free_gb=min_memory)
+        loaded = inputs.loaded(
+            model,
+            method,
+            quiet=as_json,
+            device=device,
+            dtype=dtype,
+            min_free_gb=min_memory,
+            max_memory=max_memory,
+            quantize=quantize,
+        )
         from medgemma_visualizer import verbs
         from medgemma_visualizer.cli import compared, disturbed
 

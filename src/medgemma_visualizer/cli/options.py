@@ -44,6 +44,11 @@ Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
 MinMemory = Annotated[
     float | None, typer.Option(help="GiB that a GPU must have free to be chosen (15; 1 for the demo model).")
 ]
+MaxMemory = Annotated[
+    float | None,
+    typer.Option(help="GiB of the GPU that weights and work may take together; all of it where not given."),
+]
+Quantize = Annotated[str | None, typer.Option(help="8bit or 4bit weights on a GPU, by bitsandbytes.")]
 MaxNewTokens = Annotated[int, typer.Option(min=1, max=4096, help="Bound on the answer's length.")]
 MaxPixels = Annotated[int, typer.Option(min=1, help="Largest image that is opened, in pixels.")]
 TextFirst = Annotated[bool, typer.Option(help="Put the question before the image.")]

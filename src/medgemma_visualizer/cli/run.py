@@ -59,6 +59,8 @@ def run(
     device: o.Device = "auto",
     dtype: o.Dtype = "auto",
     min_memory: o.MinMemory = None,
+    max_memory: o.MaxMemory = None,
+    quantize: o.Quantize = None,
     as_json: o.AsJson = False,
 ) -> None:
     """Ask every case of a set: answers, maps, scores, and what --checks and --prompts name.
@@ -70,6 +72,7 @@ def run(
 
     folder = output.check_folder(out)
     load = {"device": device, "dtype": dtype, "min_free_gb": min_memory}
+    load |= {"max_memory": max_memory, "quantize": quantize}
     cluster = {"address": address, "cpus": cpus_per_worker, "gpus": gpus_per_worker}
     told: dict[str, Any] = {"--methods": ",".join(_names(method, methods)) or None, "--checks": checks or None}
     told |= {"--prompts": prompts or None, "--target": target, "--cases": number, "--imputers": imputers}

@@ -52,6 +52,8 @@ def trust(
     device: o.Device = "auto",
     dtype: o.Dtype = "auto",
     min_memory: o.MinMemory = None,
+    max_memory: o.MaxMemory = None,
+    quantize: o.Quantize = None,
     as_json: o.AsJson = False,
 ) -> None:
     """Find out which methods' maps of this model can be trusted: every method on every case, beside chance.
@@ -70,7 +72,15 @@ def trust(
         plan_for(asked, _names(imputers) or (), space, steps, seed)
         rows = None if agree_with is None else runs.load_rows(agree_with / "league.parquet")
         found = verbs.load_cases(cases, question, images)
-        load = functools.partial(verbs.load_model, model, device=device, dtype=dtype, min_free_gb=min_memory)
+        load = functools.partial(
+            verbs.load_model,
+            model,
+            device=device,
+            dtype=dtype,
+            min_free_gb=min_memory,
+            max_memory=max_memory,
+            quantize=quantize,
+        )
         loaded = load()
     told: dict[str, object] = {"--model": loaded.name, "--methods": methods, "--cases": number}
     told |= {"--findings": findings, "--probe": probe}

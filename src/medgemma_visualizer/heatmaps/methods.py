@@ -5,6 +5,7 @@ Knows what a method must declare; knows nothing about how any of them works.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import numbers
 import reprlib
@@ -120,8 +121,14 @@ def check_options(names: Iterable[str], options: Mapping[str, Any]) -> None:
         _check_types(name, entry, options)
 
 
+@functools.cache
+def _declared(compute: Callable[..., RawMap]) -> dict[str, Any]:
+    """The annotations of a method, which take longer to read than a small map to draw."""
+    return get_type_hints(compute)
+
+
 def _check_types(name: str, entry: Method, options: Mapping[str, Any]) -> None:
-    declared = get_type_hints(entry.compute)
+    declared = _declared(entry.compute)
     for option in entry.options:
         if option in options and not _fits(options[option], wanted := declared.get(option, Any)):
             given = reprlib.repr(options[option])

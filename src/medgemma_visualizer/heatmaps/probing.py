@@ -7,16 +7,19 @@ it does. Knows masks, baselines and batches; knows nothing about what a score is
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 import cv2
 import numpy as np
 import torch
 
-from medgemma_visualizer.errors import InputError, UnavailableError, unknown_name
+from medgemma_visualizer.errors import InputError, UnavailableError, VisualizerError, unknown_name
 from medgemma_visualizer.heatmaps.targets import Aim
+from medgemma_visualizer.models.adapter import Model
+from medgemma_visualizer.models.devices import free_bytes
 from medgemma_visualizer.models.forward import ensure_finite, image_tokens, logits_at
 from medgemma_visualizer.models.reading import Reading
 from medgemma_visualizer.progress import track
@@ -25,6 +28,10 @@ Space = Literal["tokens", "pixels"]
 
 #: A baseline by name, or a tensor shaped as what it replaces: tokens (1, N, D), pixels (1, 3, height, width).
 Baseline: TypeAlias = str | torch.Tensor
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Sequence positions in one batch: enough to fill a GPU; few enough for a processor's caches.
 _POSITIONS_PER_BATCH = {"cpu": 2048, "cuda": 16384}
@@ -158,8 +165,36 @@ def score_masks(
         UnavailableError: The picture does not divide into whole cells.
         VisualizerError: A logit or a score is not finite.
     """
-    all_logits = masked_logits(reading, aim, masks, space=space, baseline=baseline, batch=batch, what=what)
-    return joined(scores_of(aim, logits) for logits in all_logits)
+
+    def asked(size: int) -> np.ndarray:
+        all_logits = masked_logits(reading, aim, masks, space=space, baseline=baseline, batch=size, what=what)
+        return joined(scores_of(aim, logits) for logits in all_logits)
+
+    original(reading, space)  # refuses an unknown space first
+    return in_smaller_batches(batch or batch_size(reading, aim, space), asked)
+
+
+def in_smaller_batches(size: int, work: Callable[[int], T]) -> T:
+    """What work gives with a batch of that size, or, where the GPU's memory is too small, of half that size, and so on.
+
+    All is asked again at the smaller size, since equal probes score equal to the last bit in batches of one size only.
+
+    Raises:
+        VisualizerError: Not even one probe fits.
+    """
+    while True:
+        try:
+            return work(size)
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise VisualizerError(
+                    "The GPU's memory is too small to score one altered picture. Free some, or load the model with "
+                    "dtype='bfloat16' or quantize='8bit'."
+                ) from None
+        size //= 2
+        logger.warning("The GPU's memory is too small for that batch; asking again with %d at once.", size)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 def scores_of(aim: Aim, logits: torch.Tensor) -> np.ndarray:
@@ -200,12 +235,26 @@ def refuse_rounding(scores: np.ndarray) -> None:
 
 
 def batch_size(reading: Reading, aim: Aim, space: Space = "tokens") -> int:
-    """How many probes share a forward pass: bounded by positions in decoder and vision tower, and by logits."""
+    """How many probes share a forward pass: by positions in decoder and vision tower, logits, and free GPU memory."""
     patches = math.prod(reading.model.family.patches(reading.model.hf.config)) if space == "pixels" else 0
     length = max(len(reading.prompt.ids) + len(aim.forced), patches)
     budget = _POSITIONS_PER_BATCH.get(reading.model.device.type, _POSITIONS_PER_BATCH["cpu"])
+    positions, numbers = within_memory(budget, reading.model, free_bytes(reading.model.device))
     logits = len(aim.rows) * reading.model.head.weight.shape[0]
-    return max(1, min(budget // length, _LOGITS_PER_BATCH // logits))
+    return max(1, min(positions // length, numbers // logits))
+
+
+def within_memory(budget: int, model: Model, free: int | None) -> tuple[int, int]:
+    """Positions and logits that a batch may hold: at most `budget` positions, and half of the free memory.
+
+    A position holds its widest layer about four times and its hidden state eight times; a logit is held three times in
+    float32 while a score is computed.
+    """
+    if free is None:
+        return budget, _LOGITS_PER_BATCH
+    config = model.text.config
+    each = model.dtype.itemsize * (4 * config.intermediate_size + 8 * config.hidden_size)
+    return min(budget, free // 4 // each), min(_LOGITS_PER_BATCH, free // 4 // 12)
 
 
 def _checked(masks: np.ndarray, grid: tuple[int, int]) -> np.ndarray:

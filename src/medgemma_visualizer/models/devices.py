@@ -123,6 +123,36 @@ def available_devices() -> list[str]:
     return [*names, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
 
 
+#: Bytes that this process may take of a CUDA device, where somebody has said so.
+_LIMITS: dict[int, int] = {}
+
+
+def limit_memory(device: torch.device, gib: float) -> None:
+    """Lets this process take no more than so many GiB of a GPU, weights included, as if the card were smaller.
+
+    Raises:
+        InputError: No GPU, or no size.
+    """
+    if not gib > 0:
+        raise InputError(f"max_memory is {gib!r}; give the GiB that the model may take, such as 20.")
+    if device.type != "cuda":
+        raise InputError(f"max_memory bounds a GPU's memory, and the model goes to {device}. Leave it out.")
+    index = device.index if device.index is not None else torch.cuda.current_device()
+    total = torch.cuda.get_device_properties(index).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, gib * 2**30 / total), index)
+    _LIMITS[index] = int(gib * 2**30)
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Bytes that this process may still take of a CUDA device; None elsewhere, where nobody counts them."""
+    if device.type != "cuda":
+        return None
+    index = device.index if device.index is not None else torch.cuda.current_device()
+    held = torch.cuda.memory_allocated(index)
+    free = torch.cuda.mem_get_info(index)[0] + torch.cuda.memory_reserved(index) - held
+    return max(0, min(free, _LIMITS.get(index, 2**62) - held))
+
+
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """bfloat16 on a GPU and float32 elsewhere for "auto"; float16 is refused.
 

@@ -6,6 +6,7 @@ One path for all three. Never runs code from a checkpoint, never unpickles, neve
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -23,10 +24,10 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 import torch
 from safetensors import SafetensorError
 
-from medgemma_visualizer.errors import InputError, VisualizerError, unknown_name
+from medgemma_visualizer.errors import InputError, UnavailableError, VisualizerError, unknown_name
 from medgemma_visualizer.models import gemma3  # noqa: F401  (registers its family)
 from medgemma_visualizer.models.adapter import FAMILIES, Family, Model
-from medgemma_visualizer.models.devices import choose_device, choose_dtype
+from medgemma_visualizer.models.devices import choose_device, choose_dtype, limit_memory
 from medgemma_visualizer.settings import MODEL_CONFIG
 
 #: Names that a person may type, with what each needs.
@@ -54,6 +55,8 @@ def load_model(
     min_free_gb: float | None = None,
     revision: str | None = None,
     fast: bool = True,
+    max_memory: float | None = None,
+    quantize: str | None = None,
 ) -> Model:
     """Loads a vision-language model.
 
@@ -65,6 +68,8 @@ def load_model(
         revision: Commit or tag of a hub checkpoint.
         fast: On a CUDA device the decoder runs as `models.lean` and `models.graphs` write it, with the same results up
             to rounding; False, or MEDGEMMA_VISUALIZER_FAST=0 in the environment, leaves it to transformers.
+        max_memory: GiB of the GPU that weights and work may take together; all of it where None.
+        quantize: "8bit" or "4bit" weights by bitsandbytes on a GPU; the maps of such a model are another model's.
 
     Raises:
         InputError: Unknown model, device or number format; a folder without weights, with pickled weights or with
@@ -81,15 +86,65 @@ def load_model(
     needed = min_free_gb if min_free_gb is not None else 1.0 if is_demo else MODEL_CONFIG["min_free_gb"]
     target = choose_device(device, needed)
     number = choose_dtype(dtype, target)
+    smaller = _quantizer(quantize, target, number)
+    if max_memory is not None:
+        limit_memory(target, max_memory)
+        _refuse_too_large(where if local else None, source, max_memory, number, quantize)
     with _quietly(is_demo or not sys.stderr.isatty()):
-        hf, processor = _load(str(where) if local else source, local, target, number, revision)
+        hf, processor = _load(str(where) if local else source, local, target, number, revision, **smaller)
     family = family or _family(hf.config.architectures, source)
     hf.requires_grad_(False).eval()
     revision = _digest(where) if local else str(getattr(hf.config, "_commit_hash", "") or revision or "")
     name = source if is_demo or not local else where.resolve().name
     is_demo = is_demo or (local and revision == _digest(demo_folder()))  # a copy of it knows no more than it does
-    quick = fast and target.type == "cuda" and os.environ.get("MEDGEMMA_VISUALIZER_FAST", "1") != "0"
+    quick = fast and not smaller and target.type == "cuda" and os.environ.get("MEDGEMMA_VISUALIZER_FAST", "1") != "0"
     return Model(name, revision, hf, processor, family, is_demo, library_versions(), quick)
+
+
+#: Shares of bfloat16's bytes that quantised weights take, tables and norms aside.
+QUANTIZERS = {"8bit": 0.5, "4bit": 0.25}
+
+
+def _quantizer(name: str | None, device: torch.device, number: torch.dtype) -> dict[str, Any]:
+    """What transformers' loader must be told to make weights smaller; nothing where nobody asked.
+
+    Raises:
+        InputError: No such quantisation, or no GPU.
+        UnavailableError: The package that does it is not installed.
+    """
+    if name is None:
+        return {}
+    if name not in QUANTIZERS:
+        raise unknown_name("quantisation", name, QUANTIZERS)
+    if device.type != "cuda":
+        raise InputError(f"quantize={name!r} needs a CUDA GPU, and the model goes to {device}. Leave it out.")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UnavailableError(
+            f"quantize={name!r} needs the package bitsandbytes, which is not installed. "
+            "Run `pip install bitsandbytes`, or leave it out."
+        )
+    from transformers import BitsAndBytesConfig
+
+    how = {"load_in_8bit": True} if name == "8bit" else {"load_in_4bit": True, "bnb_4bit_compute_dtype": number}
+    return {"quantization_config": BitsAndBytesConfig(**how)}
+
+
+def _refuse_too_large(folder: Path | None, source: str, gib: float, number: torch.dtype, quantize: str | None) -> None:
+    """Refuses a folder whose weights alone exceed the limit, before any is read.
+
+    Raises:
+        InputError: They do; the message says how large they are.
+    """
+    if folder is None:
+        return
+    stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    share = QUANTIZERS[quantize] if quantize else 2.0 if number == torch.float32 else 1.0  # of 16-bit files
+    needed = stored * share / 2**30
+    if needed > gib:
+        raise InputError(
+            f"The weights of {source!r} take about {needed:.1f} GiB and max_memory allows {gib:g}. Allow more, or "
+            "load them smaller: dtype='bfloat16', or quantize='8bit' or '4bit'."
+        )
 
 
 def model_of(hf: Any, processor: Any) -> Model:
@@ -171,7 +226,9 @@ def _family(architectures: list[str] | None, source: str) -> Family:
     return FAMILIES[name]
 
 
-def _load(source: str, local: bool, device: torch.device, dtype: torch.dtype, revision: str | None) -> tuple[Any, Any]:
+def _load(
+    source: str, local: bool, device: torch.device, dtype: torch.dtype, revision: str | None, **smaller: Any
+) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local, "revision": revision or "main"}
@@ -187,10 +244,16 @@ def _load(source: str, local: bool, device: torch.device, dtype: torch.dtype, re
             use_safetensors=True,
             attn_implementation="sdpa",
             output_loading_info=True,
+            **smaller,
             **options,
         )
     except InputError:
         raise
+    except torch.OutOfMemoryError:
+        raise VisualizerError(
+            f"The weights of {source!r} do not fit into the free memory of {device}. Free some, choose another device, "
+            "or load them smaller: dtype='bfloat16', or quantize='8bit' or '4bit'."
+        ) from None
     except (OSError, ValueError, AttributeError, SafetensorError) as error:
         raise InputError(_explain(source, local, error)) from error
     hf, info = loaded
