@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The page on the embedded model. After all stories it stops when told to, leaves no file, and asked nobody else."""
+    """The page on the embedded model. After all stories it stops when told to, leaves no file, asked nobody else."""
     with served(tmp_path_factory.mktemp("server")) as running:
         yield running
         assert running.stop(signal.SIGTERM) == 0, running.printed.read_text()
@@ -84,6 +84,12 @@ def visit(browser: Any, server: Server) -> Iterator[Callable[..., Visitor]]:
 def visitor(visit: Callable[..., Visitor]) -> Visitor:
     """One visitor on a screen of 1280 × 900, who has seen the first case analysed."""
     return visit().arrived()
+
+
+@pytest.fixture
+def telephone(visit: Callable[..., Visitor]) -> Visitor:
+    """One visitor on a screen of 390 × 844, who has seen the first case analysed."""
+    return visit(width=390, height=844).arrived()
 
 
 @pytest.fixture(scope="session")

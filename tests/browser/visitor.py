@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,6 +13,15 @@ from PIL import Image
 
 #: Milliseconds: for what should come at once, for an analysis on busy cores, and for long work.
 SOON, ANALYSIS, LONG = 10_000, 30_000, 120_000
+#: The tabs, as errata and specification name them, each with its id.
+TABS = {
+    "MIMIC Question Analysis": "tab-analysis",
+    "Token-Conditioned Analysis": "tab-tokens",
+    "Prompt Sensitivity Analysis": "tab-sensitivity",
+    "Faithfulness Validation": "tab-faithfulness",
+    "Method Trust": "tab-trust",
+    "About": "tab-about",
+}
 
 
 class Visitor:
@@ -47,6 +57,69 @@ class Visitor:
         if parts.scheme not in ("data", "blob") and parts.netloc != urlsplit(self.url).netloc:
             self.outside.append(url)
 
+    def arrived(self) -> Visitor:
+        """Opens the page and waits until its first case has been analysed."""
+        self.page.goto(self.url)
+        self.find("#analysis-answer dl").wait_for(timeout=ANALYSIS)
+        return self
+
+    def find(self, selector: str, **how: Any) -> Any:
+        """A part of the page."""
+        return self.page.locator(selector, **how)
+
+    def opens(self, tab: str) -> None:
+        """Opens a tab by its name; on a narrow screen from the menu of those that have no room."""
+        shown = self.page.get_by_role("tab", name=tab, exact=True)
+        if not shown.is_visible():
+            self.page.locator(".overflow-menu > button").click()
+            shown = self.page.locator(".overflow-dropdown button", has_text=tab)
+        shown.click()
+        self.find(f"#{TABS[tab]}").wait_for()
+
+    def in_scheme(self, scheme: str) -> None:
+        """Light or dark, as the system wishes it."""
+        self.page.emulate_media(color_scheme=scheme)
+        self.page.wait_for_function("dark => document.body.classList.contains('dark') === dark", arg=scheme == "dark")
+
+    def facts(self, selector: str = "#analysis-answer") -> dict[str, str]:
+        """What a list of facts tells, by its terms."""
+        told = self.find(f"{selector} dl").first
+        terms, values = told.locator("dt").all_inner_texts(), told.locator("dd").all_inner_texts()
+        return dict(zip(terms, values, strict=True))
+
+    def row(self, selector: str, name: str) -> dict[str, str]:
+        """A row of a table by its first cell, as column -> text."""
+        table = self.find(f"{selector} table").first
+        heads = table.locator("thead th").all_inner_texts()
+        row = table.locator("tbody tr").filter(has=self.page.locator("th", has_text=re.compile(f"^{re.escape(name)}$")))
+        return dict(zip(heads, row.locator("th, td").all_inner_texts(), strict=True))
+
+    def analyses(self) -> dict[str, str]:
+        """Presses Analyse, waits for the new answer, and tells it."""
+        self.find("#analysis-answer").evaluate("e => e.querySelector('dl')?.setAttribute('data-old', '')")
+        self.find("#analysis-run").click()
+        self.find("#analysis-answer dl:not([data-old])").wait_for(timeout=ANALYSIS)
+        return self.facts()
+
+    def types(self, question: str) -> None:
+        """Writes a question in place of the one that stands there."""
+        self.find("#analysis-question textarea").fill(question)
+
+    def chooses(self, number: int) -> None:
+        """Takes a case of the menu, by its place from 0, and waits for its answer."""
+        self.find("#analysis-answer").evaluate("e => e.querySelector('dl')?.setAttribute('data-old', '')")
+        self.find("#analysis-case input").click()
+        self.find("#analysis-case [role=option]").nth(number).click()
+        self.find("#analysis-answer dl:not([data-old])").wait_for(timeout=ANALYSIS)
+
+    def unfolds(self, section: str) -> None:
+        """Opens a folded section of the shown tab by its heading."""
+        self.find("button.label-wrap:visible", has_text=section).click()
+
+    def alerts(self) -> list[str]:
+        """Every error that the page shows now."""
+        return [text for text in self.find("[role=alert]:visible").all_inner_texts() if text]
+
     def leave(self) -> None:
         """Closes the page."""
         self._context.close()
@@ -57,6 +130,14 @@ def pixels(locator: Any) -> np.ndarray:
     locator.scroll_into_view_if_needed()
     shot = locator.screenshot(animations="disabled")
     return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"))
+
+
+def cell_means(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Means of an array (height, width) over equal cells, (rows, cols)."""
+    rows, cols = shape
+    return np.array(
+        [[part.mean() for part in np.array_split(band, cols, axis=1)] for band in np.array_split(values, rows)]
+    )
 
 
 def picture_of(url: str) -> Image.Image:

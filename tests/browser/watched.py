@@ -62,8 +62,9 @@ class Server:
         return sorted(self.temporary.glob("medgemma-visualizer-*"))
 
     def files(self) -> list[str]:
-        """Files that lie in its temporary folder now."""
-        return sorted(str(p.relative_to(self.temporary)) for p in self.temporary.rglob("*") if p.is_file())
+        """Files with anything in them that lie in its temporary folder now (Gradio leaves an empty one an upload)."""
+        found = [p for p in self.temporary.rglob("*") if p.is_file() and p.stat().st_size]
+        return sorted(str(p.relative_to(self.temporary)) for p in found)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Stops it as a person would; returns its exit code."""

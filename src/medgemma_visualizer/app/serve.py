@@ -244,9 +244,7 @@ def _private_folder() -> Iterator[Path]:
 
 def _launched(model: Model, cases: QuestionSet | None, host: str, port: int, auth: Credentials | None) -> Any:
     """Builds the page and starts its server."""
-    import gradio as gr  # after `SILENT` is set
-
-    from medgemma_visualizer.app import style
+    from medgemma_visualizer.app import style  # these load Gradio, after `SILENT` is set
     from medgemma_visualizer.app.build import build
     from medgemma_visualizer.app.desk import Desk
 
@@ -270,7 +268,7 @@ def _launched(model: Model, cases: QuestionSet | None, host: str, port: int, aut
         footer_links=[],
         max_file_size=MAX_UPLOAD,
         state_session_capacity=MAX_SESSIONS,
-        theme=gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")),
+        theme=style.theme(),
         css=style.CSS,
         head=style.HEAD,
         app_kwargs={"middleware": [_headers()], "docs_url": None, "redoc_url": None, "openapi_url": None},

@@ -75,6 +75,7 @@ class Session:
     past: list[Settings] = field(default_factory=list)
     future: list[Settings] = field(default_factory=list)
     number: int = 0
+    turns: int = 0
     tab: str = "analysis"
 
     def took(self, analysis: Analysis) -> None:

@@ -52,6 +52,11 @@
     };
     for (const row of [...body.rows].sort(order)) body.appendChild(row);
   };
+  // Gradio names its upload button by other words than stand on it; whoever speaks to the page says what they see.
+  const named = () => {
+    for (const button of document.querySelectorAll(".upload-container[aria-label]")) button.removeAttribute("aria-label");
+  };
+  new MutationObserver(named).observe(document, { childList: true, subtree: true });
   document.addEventListener("click", (event) => {
     if (!event.target.closest) return;
     const copy = event.target.closest("[data-copy]");

@@ -85,7 +85,7 @@ def _asked(page: Page) -> _Asked:
         previous = gr.Button(words.PREVIOUS, elem_id="analysis-previous", size="sm", min_width=80)
         following = gr.Button(words.NEXT, elem_id="analysis-next", size="sm", min_width=80)
     upload = gr.File(label=words.UPLOAD, elem_id="analysis-upload", height=110)
-    question = gr.Textbox(label=words.QUESTION, elem_id="analysis-question", lines=2)
+    question = gr.Textbox("", label=words.QUESTION, elem_id="analysis-question", lines=2)
     custom = gr.Checkbox(label=words.CUSTOM, info=words.CUSTOM_TELLS, elem_id="analysis-custom")
     truth = gr.Textbox(label=words.TRUTH, elem_id="analysis-truth", interactive=False)
     named = [(preset.label, name) for name, preset in PRESETS.items()]
@@ -95,7 +95,7 @@ def _asked(page: Page) -> _Asked:
         method = gr.Dropdown(
             method_choices(words.PRESET_METHOD), label=words.METHOD, elem_id="analysis-method", value=""
         )
-        target = gr.Textbox(label=words.TARGET, info=words.TARGET_TELLS, elem_id="analysis-target")
+        target = gr.Textbox("", label=words.TARGET, info=words.TARGET_TELLS, elem_id="analysis-target")
         colormap = gr.Dropdown(
             list(COLOUR_MAPS), label=words.COLOURS, elem_id="analysis-colormap", value=COLOUR_MAPS[0]
         )
@@ -279,7 +279,10 @@ class _Handlers:
 
     def _set(self, session: Session, settings: Settings, colormap: str) -> Updates:
         a = self.asked
-        shown = {} if session.analysis is None else {self.shown.viewer: actions.shown(session, colormap=colormap)}
+        shown: Updates = {}
+        if session.analysis is not None:
+            session.turns += 1  # a page that moved its own controls redraws only what differs from what was sent last
+            shown = {self.shown.viewer: actions.shown(session, colormap=colormap) | {"turn": session.turns}}
         return {a.preset: settings.preset, a.method: settings.method or "", a.target: settings.target or ""} | shown
 
     # --- to take away -------------------------------------------------------------------------------------------------

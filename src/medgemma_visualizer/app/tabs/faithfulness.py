@@ -63,7 +63,7 @@ def _asked() -> _Asked:
     case = gr.HTML("", elem_id="faithfulness-case")
     named = [(words.BEST_METHOD, ""), *((one.label, name) for name, one in METHODS.items())]
     method = gr.Radio(named, label=words.METHOD, elem_id="faithfulness-method", value="")
-    target = gr.Textbox(label=words.TARGET, info=words.TARGET_TELLS, elem_id="faithfulness-target")
+    target = gr.Textbox("", label=words.TARGET, info=words.TARGET_TELLS, elem_id="faithfulness-target")
     with gr.Row():
         validate = gr.Button(words.RUN_VALIDATION, variant="primary", elem_id="faithfulness-validate", min_width=80)
         sanity = gr.Button(words.RUN_SANITY, variant="primary", elem_id="faithfulness-sanity", min_width=80)

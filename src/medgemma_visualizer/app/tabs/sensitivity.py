@@ -67,7 +67,9 @@ class _Shown:
 def _asked() -> _Asked:
     truth = gr.HTML("", elem_id="sensitivity-truth")
     prompts = tuple(
-        gr.Textbox(label=words.PROMPT_N.format(n=n), elem_id=f"sensitivity-prompt-{n}", lines=2, visible=n <= FEWEST)
+        gr.Textbox(
+            "", label=words.PROMPT_N.format(n=n), elem_id=f"sensitivity-prompt-{n}", lines=2, visible=n <= FEWEST
+        )
         for n in range(1, MOST + 1)
     )
     count = gr.State(FEWEST)
@@ -76,7 +78,7 @@ def _asked() -> _Asked:
         remove = gr.Button(words.REMOVE_PROMPT, elem_id="sensitivity-remove", size="sm", min_width=80)
         more = gr.Button(words.MORE_PROMPTS, elem_id="sensitivity-more", size="sm", min_width=80)
     method = gr.Dropdown(method_choices(words.BEST_METHOD), label=words.METHOD, elem_id="sensitivity-method", value="")
-    target = gr.Textbox(label=words.TARGET, info=words.TARGET_TELLS, elem_id="sensitivity-target")
+    target = gr.Textbox("", label=words.TARGET, info=words.TARGET_TELLS, elem_id="sensitivity-target")
     with gr.Row():
         run = gr.Button(words.COMPARE_PROMPTS, variant="primary", elem_id="sensitivity-run", min_width=80)
         cancel = gr.Button(words.CANCEL, elem_id="sensitivity-cancel", min_width=80)

@@ -84,7 +84,7 @@ def _asked() -> _Asked:
     case = gr.HTML("", elem_id="tokens-case")
     method = gr.Dropdown(method_choices(words.QUICK_MAP), label=words.METHOD, elem_id="tokens-method", value="")
     force = gr.Checkbox(label=words.FORCE, info=words.FORCE_TELLS, elem_id="tokens-force")
-    own = gr.Textbox(label=words.OWN_WORDS, info=words.OWN_WORDS_TELLS, elem_id="tokens-words")
+    own = gr.Textbox("", label=words.OWN_WORDS, info=words.OWN_WORDS_TELLS, elem_id="tokens-words")
     examples = gr.HTML(_examples(), elem_id="tokens-examples", js_on_load=_clicks("n", "example"))
     with gr.Row():
         explain = gr.Button(words.EXPLAIN_WORDS, variant="primary", elem_id="tokens-run", min_width=80)

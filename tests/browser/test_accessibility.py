@@ -1,0 +1,51 @@
+"""Every tab can be used without sight or a wide screen: axe-core's rules, in light and dark, at 1280 and 390 px."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.browser.visitor import TABS, Visitor
+
+SEVERE = {"serious", "critical"}
+
+
+def violations(visitor: Visitor) -> list[str]:
+    """What is seriously wrong on the page as it stands, each with its rule, the element, and the reason."""
+    found: list[dict[str, Any]] = visitor.page.evaluate(
+        "async () => (await axe.run(document, {resultTypes: ['violations']})).violations"
+    )
+    return [
+        f"{rule['id']} ({rule['impact']}): {node['html'][:160]} – {node['failureSummary']}"
+        for rule in found
+        if rule["impact"] in SEVERE
+        for node in rule["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_tab_has_a_serious_violation_in_light_or_dark(visit: Callable[..., Visitor], axe: str, width: int) -> None:
+    visitor = visit(width=width).arrived()
+    visitor.page.evaluate(axe)
+    found: dict[str, list[str]] = {}
+    for tab in TABS:
+        visitor.opens(tab)
+        for scheme in ("light", "dark"):
+            visitor.in_scheme(scheme)
+            found[f"{tab}, {scheme}"] = violations(visitor)
+    assert {where: what for where, what in found.items() if what} == {}
+
+
+def test_the_rules_do_find_what_is_wrong(visitor: Visitor, axe: str) -> None:
+    visitor.page.evaluate(axe)
+    visitor.page.evaluate("document.body.insertAdjacentHTML('beforeend', '<button></button>')")
+    assert any(line.startswith("button-name (critical)") for line in violations(visitor))
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_no_tab_is_wider_than_a_telephone(telephone: Visitor, tab: str) -> None:
+    telephone.opens(tab)
+    widest = telephone.page.evaluate("document.documentElement.scrollWidth")
+    assert widest <= 390
