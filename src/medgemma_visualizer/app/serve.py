@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import ipaddress
+import logging
 import os
 import shutil
 import signal
@@ -142,7 +143,19 @@ def opened(
             moved = f"Port {port} is taken; the page is at port {place} instead." if port not in (0, place) else ""
             yield Opened(_url(host, place), folder, moved, demo)
         finally:
-            demo.close(verbose=False)
+            _close(demo)
+
+
+def _close(demo: Any) -> None:
+    """Stops the server; lines that visitors still hold open are cut after a second, and that is no error."""
+    log = logging.getLogger("uvicorn.error")
+    level = log.level
+    demo.server.config.timeout_graceful_shutdown = 1
+    log.setLevel(logging.CRITICAL)
+    try:
+        demo.close(verbose=False)
+    finally:
+        log.setLevel(level)
 
 
 def is_loopback(host: str) -> bool:

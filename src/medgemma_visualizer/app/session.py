@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from medgemma_visualizer.app import words
-from medgemma_visualizer.app.desk import Job
+from medgemma_visualizer.app.desk import Cancelled, Job
 from medgemma_visualizer.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,9 +54,11 @@ class Session:
         pins: "A" and "B" -> an analysis kept to compare.
         edits: The film as edited so far, each with what the model said of it; the last is the present one.
         results: What the other tabs found about `case`, by their own keys; gone with the next case.
+        measured: A league that this visitor had measured; kept with the next case, as it is of the model.
         job: Long work in progress.
         past, future: Settings that can be taken back, and those that were.
         number: Of the current case; another one after each analysis.
+        turns: Of the settings; another one each time they were taken back or brought again.
         tab: The visible tab.
     """
 
@@ -107,6 +109,15 @@ class Session:
         self.stop()
         self.job = Job()
         return self.job
+
+    def ends(self, job: Job) -> None:
+        """Long work has its result, which is to be kept.
+
+        Raises:
+            Cancelled: Meanwhile the visitor turned to something else, so that the result belongs nowhere.
+        """
+        if self.job is not job:
+            raise Cancelled
 
     def stop(self) -> None:
         """Calls long work off, if there is any."""

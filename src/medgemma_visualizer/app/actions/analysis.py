@@ -6,12 +6,10 @@ untouched stored pair of film and question.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
 import os
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from PIL import Image
 
 from medgemma_visualizer import verbs
 from medgemma_visualizer.app import words
+from medgemma_visualizer.app.actions import copies
 from medgemma_visualizer.app.desk import Desk, Progress, Result
 from medgemma_visualizer.app.parts import Safe, download, downloads, facts, note, one_file, picture, png, table
 from medgemma_visualizer.app.session import Session, Settings
@@ -148,7 +147,7 @@ def take_upload(session: Session, path: str) -> Case:
     try:
         session.upload = _read(path)
     except InputError as error:
-        raise InputError(str(error).replace(path, name)) from None
+        raise InputError(str(error).replace(repr(path), repr(name)).replace(path, name)) from None
     finally:
         _remove(path)
     return session.upload
@@ -225,7 +224,11 @@ def analyse(desk: Desk, session: Session, case: Case, settings: Settings) -> Ite
     job = session.begin()
     changes = PRESETS[settings.preset].check
     for step in desk.long(lambda model: _found(model, case, settings, target), job, changes_weights=changes):
-        yield _settled(desk, session, step.value) if isinstance(step, Result) else step
+        if isinstance(step, Result):
+            session.ends(job)
+            yield _settled(desk, session, step.value)
+        else:
+            yield step
 
 
 def _found(model: Model, case: Case, settings: Settings, target: str | None) -> Found:
@@ -397,37 +400,18 @@ def check_part(found: Found) -> Safe:
 
 def command_of(analysis: Analysis, settings: Settings) -> str:
     """The line that makes the same result at a prompt; a picture of the visitor's own stands as IMAGE."""
-    case = analysis.case
-    said = ["medgemma-visualizer", "check" if PRESETS[settings.preset].check else "analyze"]
-    said += ["--case", case.id.removesuffix("-own")] if _embedded(case) else ["IMAGE"]
-    if not _embedded(case) or case.id.endswith("-own"):
-        said += ["--question", case.question]
-    said += ["--method", analysis.heatmap.requested, *(["--target", settings.target] if settings.target else [])]
-    said += ["--words"] if PRESETS[settings.preset].words and not PRESETS[settings.preset].check else []
-    return shlex.join([*said, "--model", str(analysis.model["name"])])
+    preset = PRESETS[settings.preset]
+    options: dict[str, object] = {"--method": analysis.heatmap.requested, "--target": settings.target}
+    options |= {"--words": preset.words and not preset.check, "--model": analysis.model["name"]}
+    return copies.command("check" if preset.check else "analyze", analysis.case, options)
 
 
 def python_of(analysis: Analysis, settings: Settings) -> str:
     """The same in Python."""
-    case, target = analysis.case, f", target={settings.target!r}" if settings.target else ""
-    if _embedded(case):
-        asked = f'next(case for case in mv.load_cases("demo") if case.id == {case.id.removesuffix("-own")!r})'
-        asked += f".asking({case.question!r})" if case.id.endswith("-own") else ""
-    else:
-        asked = f'mv.Case(id="image", image="IMAGE", question={case.question!r})'
     verb = "check" if PRESETS[settings.preset].check else "analyze"
-    return (
-        "import medgemma_visualizer as mv\n"
-        f"model = mv.load_model({analysis.model['name']!r})\n"
-        f"case = {asked}\n"
-        f"result = mv.{verb}(model, case, method={analysis.heatmap.requested!r}{target})\n"
-        "print(result.answer.text, result.answer.p_yes)\n"
-        'mv.draw(result.heatmap, case).save("overlay.png")\n'
-    )
-
-
-def _embedded(case: Case) -> bool:
-    return case.source == "demo" and isinstance(case.image, Path | str)
+    given = {"method": analysis.heatmap.requested, "target": settings.target}
+    after = ("print(result.answer.text, result.answer.p_yes)", 'mv.draw(result.heatmap, case).save("overlay.png")')
+    return copies.python(verb, analysis.case, str(analysis.model["name"]), given, after)
 
 
 def links(session: Session, heatmap: Heatmap | None = None, colormap: str | None = None) -> Safe:
@@ -465,12 +449,8 @@ def npz(heatmap: Heatmap) -> bytes:
 
 def scores_csv(scores: dict[str, Score]) -> bytes:
     """One score a line."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow(("metric", "value", "threshold", "chance", "direction", "verdict", "reason"))
-    for s in scores.values():
-        writer.writerow((s.name, s.value, s.threshold, s.chance, s.direction, s.verdict, s.reason))
-    return buffer.getvalue().encode()
+    rows = [(s.name, s.value, s.threshold, s.chance, s.direction, s.verdict, s.reason) for s in scores.values()]
+    return copies.as_csv([("metric", "value", "threshold", "chance", "direction", "verdict", "reason"), *rows])
 
 
 # --- A and B ---------------------------------------------------------------------------------------------------------

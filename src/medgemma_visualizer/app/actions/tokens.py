@@ -7,7 +7,7 @@ one pass. A word is told by its kind, "question", "answer" or "word" (one that t
 from __future__ import annotations
 
 import math
-import shlex
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,10 @@ from PIL import Image
 from medgemma_visualizer import verbs
 from medgemma_visualizer.app import words
 from medgemma_visualizer.app.actions import analysis as one
+from medgemma_visualizer.app.actions import copies
 from medgemma_visualizer.app.actions.analysis import COLOUR_MAPS, QUICK, with_model
 from medgemma_visualizer.app.actions.edits import EDITS, box_of
-from medgemma_visualizer.app.desk import Desk, Progress, Result
+from medgemma_visualizer.app.desk import Cancelled, Desk, Progress, Result
 from medgemma_visualizer.app.parts import Safe, escaped, facts, note, picture, png_url, table
 from medgemma_visualizer.app.session import Session
 from medgemma_visualizer.app.viewer import film_of, view
@@ -28,10 +29,11 @@ from medgemma_visualizer.checks.trust import DISTRUST
 from medgemma_visualizer.data.inputs import check_target
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.figures import Tile, contact_sheet
-from medgemma_visualizer.heatmaps import METHODS, explain_all, question_maps, resolve, token_maps, words_for_cell
+from medgemma_visualizer.heatmaps import METHODS, question_maps, resolve, token_maps, words_for_cell
 from medgemma_visualizer.heatmaps.explain import explain_aim, explain_or_say_why
 from medgemma_visualizer.heatmaps.targets import Aim, phrase_was_said, question_token
 from medgemma_visualizer.models.trace import attention_rows
+from medgemma_visualizer.progress import track
 from medgemma_visualizer.records import Heatmap
 from medgemma_visualizer.settings import QUICK_METHOD
 
@@ -119,13 +121,8 @@ def target_of(reading: Reading, word: str) -> str:
     """A word of the question where it stands there; else a phrase, which need not have been said."""
     check_target(word)
     asked = reading.prompt.text[slice(*reading.prompt.question)]
-    return f"word:{word}" if reading.prompt.image_first and _stands_in(word, asked) else f"phrase:{word}"
-
-
-def _stands_in(word: str, text: str) -> bool:
-    padded = "".join(c if c.isalnum() else " " for c in text.casefold())
-    wanted = "".join(c if c.isalnum() else " " for c in word.casefold())
-    return f" {' '.join(wanted.split())} " in f" {' '.join(padded.split())} "
+    stands = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", asked, re.IGNORECASE)
+    return f"word:{word}" if reading.prompt.image_first and stands else f"phrase:{word}"
 
 
 def next_word(session: Session, step: int) -> tuple[str, int]:
@@ -152,6 +149,8 @@ def choose(desk: Desk, session: Session, kind: str, number: int, method: str) ->
             desk.quick(lambda model: _quickly(session, kind, method))
         else:
             yield from _slowly(desk, session, kind, number, method)
+    if (kind, method, number) not in session.heatmaps:  # another case, or other words, came between
+        raise Cancelled
     chosen = Chosen(kind, number, method, session.heatmaps[kind, method, number])
     session.results["chosen"] = chosen
     yield chosen
@@ -159,7 +158,8 @@ def choose(desk: Desk, session: Session, kind: str, number: int, method: str) ->
 
 def _quickly(session: Session, kind: str, method: str) -> None:
     """Maps of all words of a kind."""
-    reading = session.current().reading
+    analysis = session.current()
+    reading = analysis.reading
     if kind == "answer":
         found = token_maps(reading, method)
     elif kind == "question":
@@ -167,7 +167,8 @@ def _quickly(session: Session, kind: str, method: str) -> None:
     else:
         aims = [aim_of(session, reading, kind, n) for n in range(len(texts(session, kind)))]
         found = [explain_or_say_why(reading, aim, method, {}) for aim in aims]
-    session.heatmaps |= {(kind, method, n): heatmap for n, heatmap in enumerate(found)}
+    if session.analysis is analysis:
+        session.heatmaps |= {(kind, method, n): heatmap for n, heatmap in enumerate(found)}
 
 
 def _slowly(desk: Desk, session: Session, kind: str, number: int, method: str) -> Iterator[Progress]:
@@ -178,8 +179,10 @@ def _slowly(desk: Desk, session: Session, kind: str, number: int, method: str) -
         reading = with_model(analysis, model).reading
         return explain_or_say_why(reading, aim_of(session, reading, kind, number), method, {})
 
-    for step in desk.long(work, session.begin()):
+    job = session.begin()
+    for step in desk.long(work, job):
         if isinstance(step, Result):
+            session.ends(job)
             session.heatmaps[kind, method, number] = step.value
         else:
             yield step
@@ -295,21 +298,35 @@ def all_methods(desk: Desk, session: Session, kind: str, number: int) -> Iterato
         Cancelled: The visitor called it off.
     """
     analysis = session.current()
-    target = spelled(session, kind, number)
 
     def work(model: Model) -> Image.Image:
         own = with_model(analysis, model)
-        return verbs.draw_all(explain_all(own.reading, target), own.case)
+        aim = aim_of(session, own.reading, kind, number)
+        names = track(METHODS, total=len(METHODS), what="methods")
+        return verbs.draw_all({name: explain_or_say_why(own.reading, aim, name, {}) for name in names}, own.case)
 
-    for step in desk.long(work, session.begin()):
-        yield picture(step.value, words.ALL_METHODS) if isinstance(step, Result) else step
+    job = session.begin()
+    for step in desk.long(work, job):
+        if isinstance(step, Result):
+            session.ends(job)
+            yield picture(step.value, words.ALL_METHODS)
+        else:
+            yield step
 
 
-def spelled(session: Session, kind: str, number: int) -> str:
-    """A word as a target that can be typed; a word of the question by the word that its token is of."""
+def spelled(session: Session, kind: str, number: int) -> str | None:
+    """A word as a target that can be typed; None for a piece of a word of the question, which no target names."""
     reading = session.current().reading
+    if kind == "answer":
+        return f"token:{number}"
+    if kind == "word":
+        return target_of(reading, texts(session, "word")[number])
     aim = aim_of(session, reading, kind, number)
-    return {"answer": f"token:{number}", "word": aim.target.text}.get(kind, f"word:{aim.target.text}")
+    word = aim.target.text
+    asked = reading.prompt.text[slice(*reading.prompt.question)]
+    times = len(re.findall(rf"(?<!\w){re.escape(word)}(?!\w)", asked, re.IGNORECASE))
+    every = [f"word:{word}", *(f"word:{word}#{n}" for n in range(2, times + 1))][:times]
+    return next((target for target in every if resolve(reading, target).rows == aim.rows), None)
 
 
 # --- cells and heads -------------------------------------------------------------------------------------------------
@@ -464,20 +481,28 @@ def edited(session: Session) -> tuple[Safe, dict[str, Any]]:
 # --- to take away ----------------------------------------------------------------------------------------------------
 
 
+#: Stands in a command's place; a comment to a shell and to Python.
+NO_TARGET = "# No target names this piece of a word by itself; choose the whole word among your own words."
+
+
 def command_of(session: Session, chosen: Chosen) -> str:
     """The line that makes this map."""
-    analysis = session.current()
-    said = shlex.split(one.command_of(analysis, replace(session.settings, preset="quick", target=None)))
-    said[said.index("--method") + 1] = chosen.method
-    said += ["--target", spelled(session, chosen.kind, chosen.number)]
-    said += [] if chosen.head is None else ["--layers", str(chosen.head[0]), "--heads", str(chosen.head[1])]
-    return shlex.join(said)
+    analysis, target = session.current(), spelled(session, chosen.kind, chosen.number)
+    if target is None:
+        return NO_TARGET
+    options: dict[str, object] = {"--method": chosen.method, "--target": target}
+    if chosen.head is not None:
+        options |= {"--layers": chosen.head[0], "--heads": chosen.head[1]}
+    return copies.command("analyze", analysis.case, options | {"--model": analysis.model["name"]})
 
 
 def python_of(session: Session, chosen: Chosen) -> str:
     """The same in Python."""
-    lines = one.python_of(session.current(), replace(session.settings, preset="quick", target=None)).splitlines()[:3]
-    target = spelled(session, chosen.kind, chosen.number)
-    own = "" if chosen.head is None else f", layers=[{chosen.head[0]}], heads=[{chosen.head[1]}]"
-    asked = f"heatmap = mv.explain(model, case, method={chosen.method!r}, target={target!r}{own})"
-    return "\n".join([*lines, asked, 'mv.draw(heatmap, case).save("overlay.png")', ""])
+    analysis, target = session.current(), spelled(session, chosen.kind, chosen.number)
+    if target is None:
+        return NO_TARGET
+    given: dict[str, object] = {"method": chosen.method, "target": target}
+    if chosen.head is not None:
+        given |= {"layers": [chosen.head[0]], "heads": [chosen.head[1]]}
+    after = ('mv.draw(result, case).save("overlay.png")',)
+    return copies.python("explain", analysis.case, str(analysis.model["name"]), given, after)

@@ -1,0 +1,166 @@
+"""Where the page listens, who is let in, what lies on the disk."""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import signal
+import socket
+import stat
+import threading
+import time
+
+import httpx
+import pytest
+
+from medgemma_visualizer.app import serve
+from medgemma_visualizer.errors import InputError
+
+#: Gradio leaves event loops and sockets of a closed server to the garbage collector.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _swept():
+    """What a server leaves is collected here and not in the middle of other tests."""
+    yield
+    gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("host", "alone"),
+    [("127.0.0.1", True), ("127.3.2.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False)],
+)
+def test_only_loopback_addresses_are_this_machines_alone(host, alone):
+    assert serve.is_loopback(host) is alone
+
+
+def test_a_host_that_only_begins_like_loopback_lets_others_in():
+    assert not serve.is_loopback("127.0.0.1.example.org")
+
+
+def test_nobody_is_let_in_from_outside_without_a_password(demo):
+    with pytest.raises(InputError, match="--auth FILE"), serve.opened(demo, "0.0.0.0"):
+        pytest.fail("the page is open to everybody")
+
+
+def test_passwords_come_from_lines_of_a_file(tmp_path):
+    file = tmp_path / "let-in"
+    file.write_text("ann:secret\n\nbob:with:colons \n", encoding="utf-8")
+    assert serve.credentials(str(file)) == [("ann", "secret"), ("bob", "with:colons")]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "names nobody"),
+        (b"ann\n", "Line 1"),
+        (b"a:b\n:c\n", "Line 2"),
+        (b"ann:\n", "Line 1"),
+        (b"\xff\xfe", "UTF-8"),
+    ],
+)
+def test_a_file_of_passwords_that_cannot_be_used_is_refused_without_quoting_it(tmp_path, content, complaint):
+    file = tmp_path / "let-in"
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=complaint):
+        serve.credentials(str(file))
+
+
+def test_a_missing_file_of_passwords_is_named(tmp_path):
+    with pytest.raises(InputError, match="absent"):
+        serve.credentials(str(tmp_path / "absent"))
+
+
+def test_a_password_is_asked_for_at_a_terminal_only(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("ann\n"))
+    with pytest.raises(InputError, match="terminal"):
+        serve.credentials("prompt")
+
+
+def test_a_taken_port_gives_way_to_the_next_free_one():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        found = serve.free_port("127.0.0.1", port)
+    assert port < found <= port + serve.NEXT_PORTS
+
+
+def test_an_address_that_is_none_is_refused():
+    with pytest.raises(InputError, match="no address"):
+        serve.free_port("no such host", 7860)
+
+
+@pytest.fixture(scope="module")
+def page(demo):
+    with serve.opened(demo, port=0) as found:
+        yield found
+
+
+def test_the_page_answers_and_forbids_the_browser_to_ask_others(page):
+    answer = httpx.get(page.url)
+    assert answer.status_code == 200
+    assert "default-src 'self'" in answer.headers["content-security-policy"]
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize("path", ["docs", "redoc", "openapi.json"])
+def test_no_page_of_endpoints_is_offered(page, path):
+    assert httpx.get(page.url + path).status_code == 404
+
+
+def test_no_endpoint_is_offered_by_name(page):
+    assert httpx.get(page.url + "gradio_api/info").json()["named_endpoints"] == {}
+
+
+def test_nothing_is_kept_or_sent_by_the_libraries(page):
+    assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
+    config = httpx.get(page.url + "config").json()
+    assert config["run_history"] is False
+    assert not config.get("analytics_enabled")
+
+
+def test_the_folder_for_uploads_is_this_users_alone(page):
+    assert stat.S_IMODE(page.folder.stat().st_mode) == 0o700
+    assert os.environ["GRADIO_TEMP_DIR"] == str(page.folder)
+
+
+def test_a_closed_page_leaves_no_folder_and_no_setting_and_does_not_wait_for_a_visitor(demo):
+    before = os.environ.get("GRADIO_TEMP_DIR")
+    with serve.opened(demo, port=0) as found:
+        (found.folder / "film.png").write_bytes(b"of a visitor")
+        with httpx.stream("GET", found.url + "gradio_api/heartbeat/somebody") as line:
+            assert line.status_code == 200
+            began = time.perf_counter()
+            serve._close(found.demo)
+            assert time.perf_counter() - began < 4
+    assert not found.folder.exists()
+    assert os.environ.get("GRADIO_TEMP_DIR") == before
+
+
+def test_who_is_not_named_is_not_let_in(demo, tmp_path):
+    file = tmp_path / "let-in"
+    file.write_text("ann:secret\n", encoding="utf-8")
+    with serve.opened(demo, port=0, auth=str(file)) as found, httpx.Client(base_url=found.url) as visitor:
+        assert visitor.get("config").status_code == 401
+        assert visitor.post("login", data={"username": "ann", "password": "guess"}).status_code == 400
+        assert visitor.post("login", data={"username": "ann", "password": "secret"}).status_code == 200
+        assert visitor.get("config").status_code == 200
+
+
+def test_a_signal_to_end_ends_the_page_and_gives_the_handler_back(demo):
+    before, said = signal.getsignal(signal.SIGTERM), []
+
+    def end(text):
+        said.append(text)
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+    serve.serve(demo, port=0, say=end)
+    assert said[0].startswith("Open http://127.0.0.1:")
+    assert signal.getsignal(signal.SIGTERM) is before
