@@ -39,6 +39,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The page on the embedded model. After all stories it stops when told to, leaves no file, asked nobody else."""
     with served(tmp_path_factory.mktemp("server")) as running:
         yield running
+        printed = running.printed.read_text()
+        assert "Traceback" not in printed, printed
         assert running.stop(signal.SIGTERM) == 0, running.printed.read_text()
         assert (running.private(), running.files()) == ([], [])
         assert {address for _, address in running.addresses()} <= LOOPBACK

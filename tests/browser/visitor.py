@@ -116,6 +116,11 @@ class Visitor:
         """Opens a folded section of the shown tab by its heading."""
         self.find("button.label-wrap:visible", has_text=section).click()
 
+    def takes(self, menu: str, label: str) -> None:
+        """Chooses in a menu by the beginning of a label."""
+        self.find(f"#{menu} input").click()
+        self.find(f"#{menu} [role=option]").filter(has_text=re.compile(rf"^\W*{re.escape(label)}")).first.click()
+
     def alerts(self) -> list[str]:
         """Every error that the page shows now."""
         return [text for text in self.find("[role=alert]:visible").all_inner_texts() if text]

@@ -1,0 +1,112 @@
+"""Keys instead of a mouse, visitors beside each other, and text that stays text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from playwright.sync_api import expect
+
+from tests.browser.visitor import ANALYSIS, TABS, Visitor
+
+SCRIPT = (
+    "<script>window.hit=1</script><img src=x onerror='window.hit=2'> **bold** [a](javascript:window.hit=3) "
+    "${window.hit=4} {{7*7}} `tick` Is there a pleural effusion?"
+)
+
+
+def test_keys_go_through_cases_and_change_how_the_film_is_shown(visitor: Visitor, cases: Any) -> None:
+    press, question = visitor.page.keyboard.press, visitor.find("#analysis-question textarea")
+    visitor.page.evaluate("document.activeElement.blur()")
+    for key, case in (("j", 1), ("j", 2), ("k", 1)):
+        press(key)
+        visitor.page.wait_for_function(
+            "q => document.querySelector('#analysis-answer dd')?.innerText === q", arg=cases[case].question
+        )
+        expect(question).to_have_value(cases[case].question)
+    press("k")
+    visitor.page.wait_for_function("() => !document.querySelector('#analysis-viewer-outline').disabled")
+    for key, control in (("o", "overlay"), ("g", "outline")):
+        box = visitor.find(f"#analysis-viewer-{control}")
+        was = box.is_checked()
+        press(key)
+        assert box.is_checked() != was
+    opacity = visitor.find("#analysis-viewer-opacity")
+    was = int(opacity.input_value())
+    press("+")
+    assert int(opacity.input_value()) == was + 10
+    press("-")
+    assert int(opacity.input_value()) == was
+    press("?")
+    expect(visitor.find("dialog#mv-keys")).to_be_visible()
+    press("Escape")
+    expect(visitor.find("dialog#mv-keys")).to_be_hidden()
+
+
+def test_keys_typed_into_a_question_are_letters(visitor: Visitor, cases: Any) -> None:
+    question = visitor.find("#analysis-question textarea")
+    question.fill("")
+    question.press_sequentially("jog?")
+    expect(question).to_have_value("jog?")
+    assert visitor.facts()["Question"] == cases[0].question
+
+
+def test_two_visitors_never_see_each_others_things(visit: Callable[..., Visitor], cases: Any) -> None:
+    one, other = visit().arrived(), visit().arrived()
+    mine = "Is there a pneumothorax, asked by the first visitor?"
+    one.types(mine)
+    other.chooses(2)
+    assert one.analyses()["Question"] == mine
+    other.types(cases[2].question + " Asked by the second visitor?")
+    assert other.analyses()["Question"].endswith("second visitor?")
+    one.find("#analysis-upload input[type=file]").set_input_files(cases[4].image)
+    one.page.wait_for_function("() => !document.querySelector('#analysis-answer dl')")
+    private = one.find("#analysis-viewer-film").get_attribute("src")
+    for tab in TABS:
+        other.opens(tab)
+        assert "first visitor" not in other.page.content()
+        assert private not in other.page.content()
+        one.opens(tab)
+        assert "second visitor" not in one.page.content()
+    late = visit().arrived()
+    assert late.facts()["Question"] == cases[0].question
+    assert "visitor?" not in late.page.content()
+
+
+def test_markup_in_a_question_stays_letters_on_every_tab(visitor: Visitor) -> None:
+    visitor.types(SCRIPT)
+    assert visitor.analyses()["Question"].split() == SCRIPT.split()
+    for tab in TABS:
+        visitor.opens(tab)
+        assert visitor.page.evaluate("window.hit") is None
+        assert visitor.page.locator("img[src=x], #analysis-answer strong, a[href^=javascript]").count() == 0
+    visitor.opens("Prompt Sensitivity Analysis")
+    visitor.find("#sensitivity-prompt-1 textarea").fill(SCRIPT)
+    visitor.find("#sensitivity-prompt-2 textarea").fill("Is there a pleural effusion?")
+    visitor.takes("sensitivity-method", "Relevance —")
+    visitor.find("#sensitivity-run").click()
+    visitor.find("#sensitivity-answers table").wait_for(timeout=4 * ANALYSIS)
+    assert "<script>window.hit=1</script>" in visitor.find("#sensitivity-answers").inner_text()
+    assert "${window.hit=4} {{7*7}}" in visitor.find("#sensitivity-answers").inner_text()
+    assert visitor.page.evaluate("window.hit") is None
+
+
+def test_the_browser_keeps_nothing_of_what_was_asked(visitor: Visitor) -> None:
+    visitor.types("Is there a secret pneumothorax?")
+    visitor.analyses()
+    kept = visitor.page.evaluate(
+        """async () => JSON.stringify([Object.entries(localStorage), Object.entries(sessionStorage), document.cookie,
+           indexedDB.databases ? (await indexedDB.databases()).map(d => d.name) : []])"""
+    )
+    assert "secret" not in kept
+    assert "history" not in kept.lower()
+    assert "data:image" not in kept
+    assert "secret" not in visitor.page.url
+
+
+def test_a_reloaded_page_starts_anew(visitor: Visitor, cases: Any) -> None:
+    visitor.types("Is there a secret pneumothorax?")
+    visitor.analyses()
+    visitor.arrived()
+    assert visitor.facts()["Question"] == cases[0].question
+    assert "secret" not in visitor.page.content()
