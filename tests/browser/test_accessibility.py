@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.visitor import TABS, Visitor
+from tests.browser.visitor import ANALYSIS, TABS, Visitor
 
 SEVERE = {"serious", "critical"}
 
@@ -36,6 +36,23 @@ def test_no_tab_has_a_serious_violation_in_light_or_dark(visit: Callable[..., Vi
             visitor.in_scheme(scheme)
             found[f"{tab}, {scheme}"] = violations(visitor)
     assert {where: what for where, what in found.items() if what} == {}
+
+
+def test_what_words_cells_and_heads_bring_has_no_serious_violation_either(visitor: Visitor, axe: str) -> None:
+    visitor.page.evaluate(axe)
+    visitor.opens("Token-Conditioned Analysis")
+    visitor.find("#tokens-strip button[aria-pressed=true]").wait_for(timeout=ANALYSIS)
+    visitor.find("#tokens-words textarea, #tokens-words input").fill("effusion, pneumonia")
+    visitor.find("#tokens-run").click()
+    visitor.find("#tokens-sheet img").first.wait_for(timeout=ANALYSIS)
+    visitor.find("#tokens-viewer-film").click()
+    visitor.find("#tokens-cell table").wait_for(timeout=ANALYSIS)
+    visitor.unfolds("head")
+    visitor.find("#tokens-show-heads").click()
+    visitor.find("#tokens-heads button[data-head]").first.wait_for(timeout=ANALYSIS)
+    light = violations(visitor)
+    visitor.in_scheme("dark")
+    assert (light, violations(visitor)) == ([], [])
 
 
 def test_the_rules_do_find_what_is_wrong(visitor: Visitor, axe: str) -> None:

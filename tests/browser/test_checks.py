@@ -73,8 +73,9 @@ def test_a_sanity_check_draws_weights_anew_and_another_visitor_is_answered_by_th
 @pytest.mark.slow
 def test_sanity_checks_end_with_curves_token_order_and_quadrants(visitor: Visitor) -> None:
     visitor.opens("Faithfulness Validation")
+    visitor.find("#faithfulness-method label", has_text=re.compile(r"^\W*Relevance\b")).first.click()
     visitor.find("#faithfulness-sanity").click()
-    visitor.find("#faithfulness-checks img").wait_for(timeout=LONG)
+    visitor.find("#faithfulness-checks img").first.wait_for(timeout=LONG)
     told = visitor.facts("#faithfulness-checks")
     assert "image tokens belong to their cell" in told["Token order"]
     assert told["Quadrant test"]
@@ -94,6 +95,26 @@ def test_the_league_is_sorted_by_a_click_on_its_heads(visitor: Visitor) -> None:
     expect(heads.nth(column)).to_have_attribute("aria-sort", "descending")
     assert _numbers(table, column) == sorted(rising, reverse=True)
     assert len(set(rising)) > 1
+
+
+def test_behind_the_numbers_stand_the_best_and_the_worst_maps_in_order(visitor: Visitor) -> None:
+    visitor.opens("Method Trust")
+    visitor.find("#trust-table table").wait_for(timeout=ANALYSIS)
+    visitor.takes("trust-method", "Relevance")
+    visitor.find("#trust-examples-run").click()
+    figures = visitor.find("#trust-examples figure")
+    figures.first.wait_for(timeout=LONG)
+    told = figures.locator("figcaption").all_inner_texts()
+    best, worst = (
+        [float(area[1]) for line in told if (area := re.search(rf"^{which}.*roc auc (\d\.\d+)", line, re.DOTALL))]
+        for which in ("Best", "Worst")
+    )
+    assert best
+    assert worst
+    assert len(best) + len(worst) == len(told)
+    assert min(best) >= max(worst)
+    pictures = {image.get_attribute("src") for image in figures.locator("img").all()}
+    assert len(pictures) == len(told)  # each its own
 
 
 def _numbers(table: Any, column: int) -> list[float]:
