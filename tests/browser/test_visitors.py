@@ -1,11 +1,9 @@
-"""Keys instead of a mouse, visitors beside each other, and text that stays text."""
+"""Visitors beside each other, text that stays text, and what a browser keeps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-
-from playwright.sync_api import expect
 
 from tests.browser.visitor import ANALYSIS, TABS, Visitor
 
@@ -13,42 +11,6 @@ SCRIPT = (
     "<script>window.hit=1</script><img src=x onerror='window.hit=2'> **bold** [a](javascript:window.hit=3) "
     "${window.hit=4} {{7*7}} `tick` Is there a pleural effusion?"
 )
-
-
-def test_keys_go_through_cases_and_change_how_the_film_is_shown(visitor: Visitor, cases: Any) -> None:
-    press, question = visitor.page.keyboard.press, visitor.find("#analysis-question textarea")
-    visitor.page.evaluate("document.activeElement.blur()")
-    for key, case in (("j", 1), ("j", 2), ("k", 1)):
-        press(key)
-        visitor.page.wait_for_function(
-            "q => document.querySelector('#analysis-answer dd')?.innerText === q", arg=cases[case].question
-        )
-        expect(question).to_have_value(cases[case].question)
-    press("k")
-    visitor.page.wait_for_function("() => !document.querySelector('#analysis-viewer-outline').disabled")
-    for key, control in (("o", "overlay"), ("g", "outline")):
-        box = visitor.find(f"#analysis-viewer-{control}")
-        was = box.is_checked()
-        press(key)
-        assert box.is_checked() != was
-    opacity = visitor.find("#analysis-viewer-opacity")
-    was = int(opacity.input_value())
-    press("+")
-    assert int(opacity.input_value()) == was + 10
-    press("-")
-    assert int(opacity.input_value()) == was
-    press("?")
-    expect(visitor.find("dialog#mv-keys")).to_be_visible()
-    press("Escape")
-    expect(visitor.find("dialog#mv-keys")).to_be_hidden()
-
-
-def test_keys_typed_into_a_question_are_letters(visitor: Visitor, cases: Any) -> None:
-    question = visitor.find("#analysis-question textarea")
-    question.fill("")
-    question.press_sequentially("jog?")
-    expect(question).to_have_value("jog?")
-    assert visitor.facts()["Question"] == cases[0].question
 
 
 def test_two_visitors_never_see_each_others_things(visit: Callable[..., Visitor], cases: Any) -> None:
