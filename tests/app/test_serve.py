@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import os
 import signal
@@ -17,18 +16,7 @@ import pytest
 from medgemma_visualizer.app import serve
 from medgemma_visualizer.errors import InputError
 
-#: Gradio leaves event loops and sockets of a closed server to the garbage collector.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _swept():
-    """What a server leaves is collected here and not in the middle of other tests."""
-    yield
-    gc.collect()
+pytestmark = pytest.mark.usefixtures("loops")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +85,7 @@ def test_an_address_that_is_none_is_refused():
 
 
 @pytest.fixture(scope="module")
-def page(demo):
+def page(demo, loops):
     with serve.opened(demo, port=0) as found:
         yield found
 
