@@ -8,6 +8,7 @@ import gradio as gr
 
 from medgemma_visualizer.app import words
 from medgemma_visualizer.app.desk import Desk
+from medgemma_visualizer.app.memory import give_back_soon
 from medgemma_visualizer.app.page import Page, new_page, on
 from medgemma_visualizer.app.parts import escaped
 from medgemma_visualizer.app.session import Session
@@ -48,6 +49,7 @@ def build(desk: Desk, cases: QuestionSet | None = None) -> gr.Blocks:
             holder, name = demo.app.state_holder, request.session_hash or ""
             holder.delete_state(name)
             holder.session_data.pop(name, None)
+            give_back_soon()
 
         demo.unload(left)
     return demo

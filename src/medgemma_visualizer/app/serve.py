@@ -85,7 +85,7 @@ def serve(
     model: Model,
     host: str = HOST,
     port: int = PORT,
-    auth: str | None = None,
+    auth: str | Credentials | None = None,
     *,
     cases: QuestionSet | None = None,
     say: Callable[[str], None] = print,
@@ -112,7 +112,7 @@ def opened(
     model: Model,
     host: str = HOST,
     port: int = PORT,
-    auth: str | None = None,
+    auth: str | Credentials | None = None,
     *,
     cases: QuestionSet | None = None,
 ) -> Iterator[Opened]:
@@ -123,19 +123,14 @@ def opened(
         host: An address of this machine. Any but a loopback address lets others in and needs `auth`.
         port: The next free one is taken where it is taken; 0 takes any.
         auth: A file with a line "user:password" for each who may enter, or "prompt" to type one in. Never the password
-            itself, which every user of the machine could read in the list of processes.
+            itself, which every user of the machine could read in the list of processes. Or what `admitted` made of it.
         cases: What the menus offer; the embedded ones where None.
 
     Raises:
         InputError: The host is not this machine's, is open to others without `auth`, or no port is free; the file of
             passwords cannot be used.
     """
-    let_in = None if auth is None else credentials(auth)
-    if let_in is None and not is_loopback(host):
-        raise InputError(
-            f"--host {host!r} lets other machines in, and what they ask may be of patients. Add --auth FILE with lines "
-            f"'user:password', or --auth prompt; or leave --host out."
-        )
+    let_in = admitted(host, auth)
     place = free_port(host, port)
     with _private_folder() as folder:
         demo = _launched(model, cases, host, place, let_in)
@@ -156,6 +151,20 @@ def _close(demo: Any) -> None:
         demo.close(verbose=False)
     finally:
         log.setLevel(level)
+
+
+def admitted(host: str, auth: str | Credentials | None) -> Credentials | None:
+    """Who may enter, None for everybody on this machine; to be asked before a model is loaded.
+
+    Raises:
+        InputError: The host is open to others and nobody is named, or the file of passwords cannot be used.
+    """
+    if auth is None and not is_loopback(host):
+        raise InputError(
+            f"--host {host!r} lets other machines in, and what they ask may be of patients. Add --auth FILE with lines "
+            f"'user:password', or --auth prompt; or leave --host out."
+        )
+    return credentials(auth) if isinstance(auth, str) else auth
 
 
 def is_loopback(host: str) -> bool:
@@ -260,7 +269,9 @@ def _launched(model: Model, cases: QuestionSet | None, host: str, port: int, aut
     from medgemma_visualizer.app import style  # these load Gradio, after `SILENT` is set
     from medgemma_visualizer.app.build import build
     from medgemma_visualizer.app.desk import Desk
+    from medgemma_visualizer.app.memory import keep_few_heaps
 
+    keep_few_heaps()
     desk = Desk(model)
     demo = build(desk, cases)
     demo.queue(default_concurrency_limit=None, api_open=False)
