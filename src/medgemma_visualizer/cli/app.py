@@ -38,7 +38,7 @@ def app(
     quantize: o.Quantize = None,
 ) -> None:
     """Open the web page: for this machine only, unless told otherwise. Nothing that visitors do stays on the disk."""
-    from medgemma_visualizer.app.serve import SILENT, serve
+    from medgemma_visualizer.app.serve import SILENT, admitted, serve
     from medgemma_visualizer.cli import output
 
     os.environ.update(SILENT)  # before the libraries that read it are loaded
@@ -46,6 +46,7 @@ def app(
         if device not in ("auto", f"cuda:{gpu}"):
             raise InputError(f"--gpu {gpu} and --device {device} contradict each other. Give one of them.")
         device = f"cuda:{gpu}"
+    let_in = admitted(host, auth)
     with output.status(f"Loading {model}", quiet=False, bars=model != "demo"):
         from medgemma_visualizer import verbs
 
@@ -53,4 +54,4 @@ def app(
         loaded = verbs.load_model(
             model, device=device, dtype=dtype, min_free_gb=min_memory, max_memory=max_memory, quantize=quantize
         )
-    serve(loaded, host, port, auth, cases=found, say=output.show)
+    serve(loaded, host, port, let_in, cases=found, say=output.show)
