@@ -27,7 +27,7 @@ MISSING = "run `make browser`, which installs it"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything here needs a browser, and a worker runs it in one piece."""
+    """Everything here needs a browser."""
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:

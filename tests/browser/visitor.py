@@ -77,9 +77,10 @@ class Visitor:
         self.find(f"#{TABS[tab]}").wait_for()
 
     def in_scheme(self, scheme: str) -> None:
-        """Light or dark, as the system wishes it."""
+        """Light or dark, as the system wishes it; colours that fade from one to the other have arrived."""
         self.page.emulate_media(color_scheme=scheme)
         self.page.wait_for_function("dark => document.body.classList.contains('dark') === dark", arg=scheme == "dark")
+        self.page.wait_for_function("() => !document.getAnimations().some(one => one instanceof CSSTransition)")
 
     def facts(self, selector: str = "#analysis-answer") -> dict[str, str]:
         """What a list of facts tells, by its terms."""
