@@ -1,4 +1,4 @@
-"""Draws the pictures of the page that README and docs show, from the running page: `python tools/screenshots.py FOLDER`.
+"""Draws the pictures of the page that README and docs show: `python tools/screenshots.py FOLDER`.
 
 Needs Chromium (`make browser`). What is shown is what the embedded model says now, about embedded films only.
 """

@@ -27,6 +27,7 @@ def test_keys_go_through_cases_and_change_how_the_film_is_shown(visitor: Visitor
             "q => document.querySelector('#analysis-answer dd')?.innerText === q", arg=cases[case].question
         )
         expect(question).to_have_value(cases[case].question)
+        visitor.page.wait_for_timeout(800)  # a press is not heard while the one before is still being answered
     press("k")
     visitor.page.wait_for_function("() => !document.querySelector('#analysis-viewer-outline').disabled")
     for key, control in (("o", "overlay"), ("g", "outline")):
