@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +41,8 @@ MISSING = "–"
 LOOKED_AT, EACH = 12, 2
 #: Cases that a visitor may measure at once.
 FEWEST, USUAL, MOST = 2, 6, 100
+#: Options of `trust` that are counts, and what Python calls them.
+_COUNTS = {"--cases": "number", "--sanity-cases": "sanity_cases"}
 #: By which a case's map is called good or bad (`reports.league.JUDGED_BY`).
 JUDGED_BY = "roc_auc"
 
@@ -185,11 +188,16 @@ def copies_part(shown: League) -> Safe:
 
 
 def _arguments(shown: League) -> str:
-    """Those of `trust` that the league itself tells."""
+    """Those of `trust` that the league itself tells, and those of its command."""
     names = ("probe", "imputers", "space", "steps")
     told: dict[str, Any] = {name: getattr(shown, name) for name in names}
     told |= {"seed": shown.seed, "methods": [place.method for place in shown.places]}
-    return "".join(f", {name}={value!r}" for name, value in told.items())
+    said = shlex.split(shown.command)
+    given = {option: value for option, value in pairwise(said) if option.startswith("--")}
+    told |= {name: int(given[option]) for option, name in _COUNTS.items() if option in given}
+    told |= {"findings": given["--findings"].split(",")} if "--findings" in given else {}
+    source = f", mv.load_cases({shown.source!r})" if shown.source not in ("", "demo") else ""
+    return source + "".join(f", {name}={value!r}" for name, value in told.items())
 
 
 def links(desk: Desk, session: Session) -> Safe:

@@ -1,0 +1,103 @@
+"""What tab 5 does, without a page: whose league is shown, the cases behind its numbers, and measuring one now."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from medgemma_visualizer import runs
+from medgemma_visualizer.app.actions import league as actions
+from medgemma_visualizer.app.desk import Desk, Progress
+from medgemma_visualizer.app.session import Session
+from medgemma_visualizer.errors import InputError
+from medgemma_visualizer.runs import CONTROLS, metric_of
+
+
+@pytest.fixture(scope="module")
+def desk(demo):
+    return Desk(demo)
+
+
+@pytest.fixture(scope="module")
+def shown(demo):
+    """The league that travels with the embedded model."""
+    return runs.league_of(demo)
+
+
+def test_the_embedded_model_brings_its_league(desk, shown):
+    assert actions.league(desk, Session()) == shown
+    assert shown.best is not None
+
+
+def test_a_row_a_method_a_row_a_control_and_chance_last(shown):
+    rows, headings = actions.rows(shown), actions.headings(shown)
+    assert len(rows) == len(shown.places) + len(CONTROLS) + 1
+    assert {len(row) for row in rows} == {len(headings)}
+    assert rows[0][0].startswith(shown.places[0].label)
+    assert rows[-1][0] == "Chance"
+    column = headings.index(metric_of("roc_auc").label)
+    assert rows[-1][column] == "0.500"
+    assert float(rows[0][column].split()[0]) == pytest.approx(shown.places[0].counted["roc_auc"].value, abs=5e-4)
+
+
+def test_every_number_begins_its_cell_so_that_columns_can_be_sorted(shown):
+    column = actions.headings(shown).index(metric_of("roc_auc").label)
+    firsts = [row[column].split()[0] for row in actions.rows(shown)]
+    assert all(re.fullmatch(r"-?\d+\.\d+", first) for first in firsts)
+    assert "mv-sortable" in actions.table_part(shown)
+
+
+def test_a_model_without_a_league_is_told_what_makes_one(demo):
+    stranger = Desk(replace(demo, name="somebody/else", revision=""))
+    assert actions.league(stranger, Session()) is None
+    told = actions.about_part(stranger, None)
+    assert "medgemma-visualizer trust --model somebody/else" in told
+    with pytest.raises(InputError, match="No league of somebody/else"):
+        actions.links(stranger, Session())
+
+
+def test_a_column_is_drawn_and_an_unknown_one_refused(shown):
+    assert 'src="data:image/png' in actions.forest_part(shown, "roc_auc")
+    with pytest.raises(InputError, match="rok_auc"):
+        actions.forest_part(shown, "rok_auc")
+
+
+def test_python_names_what_the_command_does(shown):
+    told = actions.copies_part(shown)
+    assert "sanity_cases=3" in told
+    assert "findings=[" in told
+    assert shown.command in told
+
+
+def test_best_and_worst_cases_are_in_order_and_drawn(desk, cases):
+    *steps, found = actions.examples(desk, Session(), cases, "relevance", 4)
+    assert all(isinstance(step, Progress) for step in steps)
+    assert [one.which for one in found] == ["Best", "Best", "Worst", "Worst"]
+    aucs = [one.scores["roc_auc"].value for one in found]
+    assert aucs[0] >= aucs[1] >= aucs[3] >= aucs[2]
+    page = actions.examples_part(found, "relevance", 4)
+    assert page.count("<figure>") == 4
+    assert all(f"Case {one.case.id}" in page for one in found)
+
+
+def test_cases_without_a_known_region_show_nothing(desk, cases):
+    with pytest.raises(InputError, match="No case here has a known region"):
+        next(actions.examples(desk, Session(), [cases[0].asking("Is there?")], "relevance"))
+
+
+@pytest.mark.parametrize(("number", "methods"), [(1, ["relevance"]), (101, ["relevance"]), (4, [])])
+def test_a_measurement_out_of_bounds_is_refused(desk, cases, number, methods):
+    with pytest.raises(InputError, match=r"choose|chosen"):
+        next(actions.measure(desk, Session(), cases, number, methods))
+
+
+def test_what_is_measured_is_the_visitors_own(desk, cases, shown):
+    mine, other = Session(), Session()
+    *_, built = actions.measure(desk, mine, cases, 2, ["cross_attention"], sanity_cases=0)
+    assert built.league.n == 2
+    assert actions.league(desk, mine) is built.league
+    assert actions.league(desk, other) == shown
+    assert "--cases 2" in built.league.command
+    assert "--sanity-cases 0" in built.league.command
