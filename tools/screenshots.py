@@ -20,16 +20,14 @@ from medgemma_visualizer.app.serve import opened
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
 LONG = 180_000
-#: Colours that a saved picture may have; grey films and two colour maps lose nothing that an eye sees.
-COLOURS = 256
 
 
 def save(page: Any, path: Path) -> None:
-    """What the window shows, as a small PNG."""
+    """What the window shows, lossless."""
     page.mouse.move(0, 0)
     page.wait_for_timeout(400)
     shot = Image.open(io.BytesIO(page.screenshot(animations="disabled"))).convert("RGB")
-    shot.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    shot.save(path, optimize=True)
 
 
 def analysis(page: Any) -> None:
