@@ -30,8 +30,6 @@ VISITORS, ANALYSES, CLICKS, PAINTS = 16, 5, 20, 5
 TARGETS = {"useful paint": 2.0, "first film analysed": 3.0, "click on a token": 0.3, "memory kept": 0.05}
 #: Between two clicks: one is not heard while the one before is still being answered.
 PAUSE_MS = 400
-#: Visitors before the memory is read first: they bring libraries and the allocator's arenas into memory.
-WARM = 2
 
 
 @contextmanager
@@ -117,7 +115,8 @@ def crowded(url: str, process: psutil.Process, visitors: int, analyses: int) -> 
         caller.opens()
         cases = cases_of(caller)[: visitors * analyses]
         expected = {case: analysed(caller, case) for case in cases}
-    crowd(WARM, lambda number: visit(url, number, 1, expected))
+    # As many once before the memory is read: their threads bring buffers that stay for the next ones.
+    crowd(visitors, lambda number: visit(url, number, 1, expected))
     before = settled(process)
     start = time.perf_counter()
     seen = crowd(visitors, lambda number: visit(url, number, analyses, expected))
