@@ -43,9 +43,11 @@ def faithfulness(page: Any) -> None:
     page.get_by_role("tab", name="Faithfulness Validation").click()
     page.click("#faithfulness-validate")
     page.wait_for_selector("#faithfulness-table table", timeout=LONG)
+    page.eval_on_selector("#faithfulness-curves", "element => element.scrollIntoView()")
 
 
 def trust(page: Any) -> None:
+    page.evaluate("window.scrollTo(0, 0)")
     page.get_by_role("tab", name="Method Trust").click()
     page.wait_for_selector("#trust-table table")
 
@@ -65,7 +67,7 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with opened(mv.load_model("demo"), port=0) as served, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1280, "height": 1100}, reduced_motion="reduce")
+        page = browser.new_page(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
         page.goto(served.url)
         analysis(page)
         for name, shows in SHOWN.items():
