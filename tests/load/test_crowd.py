@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import psutil
+import pytest
 
 from app import crowded
 from tests.browser.watched import LOOPBACK, served
@@ -12,6 +13,7 @@ from tests.browser.watched import LOOPBACK, served
 VISITORS, ANALYSES = 4, 2
 
 
+@pytest.mark.slow
 def test_nobody_gets_an_error_or_anothers_answer_and_what_they_asked_is_forgotten(tmp_path: Path) -> None:
     with served(tmp_path) as server:
         process = psutil.Process(server.process.pid)
