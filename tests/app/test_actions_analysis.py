@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import json
 import re
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from medgemma_visualizer import verbs
 from medgemma_visualizer.app.actions import analysis as actions
+from medgemma_visualizer.app.actions import copies
 from medgemma_visualizer.app.desk import Cancelled, Desk, Progress
 from medgemma_visualizer.app.session import Session, Settings
 from medgemma_visualizer.checks.trust import DISTRUST
@@ -103,6 +105,17 @@ def test_an_unusable_upload_is_named_as_its_owner_calls_it_and_is_gone(session, 
     assert str(caught.value).startswith(repr(name))
     assert list(tmp_path.iterdir()) == []
     assert actions.asked(session, cases[0].question) is cases[0]
+
+
+def test_an_upload_of_too_many_pixels_is_refused_before_they_are_decoded(session, tmp_path, monkeypatch):
+    buffer = io.BytesIO()
+    Image.new("1", (9000, 9000)).save(buffer, format="PNG")  # 81 million pixels in a small file
+    assert len(buffer.getvalue()) < 100_000
+    path = uploaded(tmp_path, "film.png", buffer.getvalue())
+    with pytest.raises(InputError, match="9000 × 9000 pixels, over the limit of 64,000,000"):
+        actions.take_upload(session, str(path))
+    assert session.upload is None
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("question", ["", "  \n", "x" * 1001])
@@ -245,6 +258,18 @@ def test_downloads_hold_the_result_in_every_form(desk, session, cases, tmp_path)
     page = files["result.html"].decode()
     assert "data:image/png" in page
     assert not re.search(r"https?://", page)
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "=cmd|' /C calc'!A0"])
+def test_no_text_is_a_formula_to_a_spreadsheet(text):
+    ((first, number, minus),) = csv.reader(io.StringIO(copies.as_csv([(text, -0.5, "-0.5")]).decode(), newline=""))
+    assert first == f"'{text}"
+    assert (number, minus) == ("-0.5", "-0.5")  # numbers stay numbers
+
+
+def test_commas_quotes_and_breaks_stay_in_their_cell():
+    row = ('a "quoted", text', "two\nlines", "")
+    assert list(csv.reader(io.StringIO(copies.as_csv([row]).decode(), newline=""))) == [list(row)]
 
 
 def test_the_command_makes_the_same_result(desk, session, cases, tmp_path, monkeypatch):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import shlex
 
+import numpy as np
 import pytest
 from tests.conftest import state_of
 
@@ -87,6 +89,12 @@ def test_downloads_hold_the_numbers_of_the_result(session, validated):
     document = json.loads(base64.b64decode(links["check.json"]))
     assert document["check"]["scores"]["srg:blur"]["value"] == validated.check.scores["srg:blur"].value
     assert document["trust"]["word"] == validated.check.trust.word
+    with np.load(io.BytesIO(base64.b64decode(links["check.npz"]))) as arrays:
+        assert np.array_equal(arrays["grid"], validated.analysis.heatmap.grid)
+    assert base64.b64decode(links["check.csv"]).decode().startswith("Metric,Value,Target,Chance,Status")
+    page = base64.b64decode(links["check.html"]).decode()
+    assert page.count("data:image/png") == 2
+    assert not re.search(r"https?://|<script|<link", page)
 
 
 def test_an_unusable_target_is_refused_before_any_work(desk, session):

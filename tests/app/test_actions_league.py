@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import csv
+import io
+import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -93,6 +98,32 @@ def test_a_measurement_out_of_bounds_is_refused(desk, cases, number, methods):
         next(actions.measure(desk, Session(), cases, number, methods))
 
 
+def test_downloads_hold_the_league(desk, shown):
+    links = dict(re.findall(r'download="([^"]+)" href="data:[^,]+,([^"]+)"', actions.links(desk, Session())))
+    files = {name: base64.b64decode(data).decode() for name, data in links.items()}
+    assert set(files) == {"league.json", "league.csv", "league.html"}
+    assert json.loads(files["league.json"])["best"] == shown.best
+    told = list(csv.reader(io.StringIO(files["league.csv"], newline="")))
+    assert told == [list(actions.headings(shown)), *map(list, actions.rows(shown))]
+    assert not re.search(r"<script src|<link|(?:src|href)=.https?:", files["league.html"])
+
+
+def test_a_league_that_is_measured_is_shown_to_nobody_else(desk, cases, shown, monkeypatch):
+    mine, asked = Session(), {}
+
+    def trust(model, given, **how):
+        asked.update(how, model=model)
+        return SimpleNamespace(league=replace(shown, n=2))
+
+    monkeypatch.setattr(actions.runs, "trust", trust)
+    *_, built = actions.measure(desk, mine, cases, 2, ["relevance", "tam"], sanity_cases=0)
+    assert actions.league(desk, mine) is built.league
+    assert actions.league(desk, Session()) == shown
+    assert (asked["number"], asked["methods"], asked["model"]) == (2, ["relevance", "tam"], desk.double)
+    assert asked["command"].endswith("--methods relevance,tam --cases 2 --sanity-cases 0")
+
+
+@pytest.mark.slow
 def test_what_is_measured_is_the_visitors_own(desk, cases, shown):
     mine, other = Session(), Session()
     *_, built = actions.measure(desk, mine, cases, 2, ["cross_attention"], sanity_cases=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import json
 import re
@@ -133,6 +134,13 @@ def test_downloads_hold_the_numbers_of_the_result(session, compared):
     assert [one["question"] for one in document["comparison"]["prompts"]] == [
         one.question for one in compared.comparison.prompts
     ]
+    told = list(csv.reader(io.StringIO(base64.b64decode(links["comparison.csv"]).decode(), newline="")))
+    assert len(told) == (1 + 3) + 1 + (
+        1 + 2
+    )  # headings and answers, a line between, headings and the others beside the first
+    page = base64.b64decode(links["comparison.html"]).decode()
+    assert "data:image/png" in page
+    assert not re.search(r"https?://|<script|<link", page)
 
 
 def test_a_result_that_comes_after_another_case_is_nobodys(desk, demo, cases):

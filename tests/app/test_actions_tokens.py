@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from medgemma_visualizer.app.desk import Cancelled, Desk, Progress
 from medgemma_visualizer.app.session import Session, Settings
 from medgemma_visualizer.data.photo import picture
 from medgemma_visualizer.errors import InputError
-from medgemma_visualizer.heatmaps import METHODS, explain_reading, question_maps
+from medgemma_visualizer.heatmaps import METHODS, explain_reading, question_maps, token_maps
 from medgemma_visualizer.heatmaps.targets import question_token, resolve
 from medgemma_visualizer.models.reading import read
 from medgemma_visualizer.models.trace import attention_rows
@@ -67,6 +68,13 @@ def test_a_words_map_is_that_of_its_own_target(desk, session, method):
             assert np.allclose(found.heatmap.map, alone.map, rtol=1e-4, atol=1e-8)
     answered = chosen(desk, session, "answer", 0, method)
     assert np.allclose(answered.heatmap.map, explain_reading(reading, method, "token:0").map, rtol=1e-4, atol=1e-8)
+
+
+def test_the_answers_maps_are_those_of_token_maps(desk, session):
+    every = token_maps(session.current().reading, "relevance")
+    assert len(every) == len(actions.texts(session, "answer"))
+    for number, alone in enumerate(every):
+        assert np.array_equal(chosen(desk, session, "answer", number).heatmap.map, alone.map)
 
 
 def test_the_first_click_makes_all_maps_of_its_kind(desk, session):
@@ -289,6 +297,43 @@ def test_an_edited_film_is_asked_again_and_edits_add_up_and_are_taken_back(desk,
     with pytest.raises(InputError, match="nothing to take back"):
         actions.undo_edit(session)
     assert session.current() is before
+
+
+@pytest.fixture
+def waiting(desk, session, found, monkeypatch):
+    """Quick work gets its turn only after the visitor has turned to another case."""
+    at_once = desk.quick
+
+    def late(work):
+        done = at_once(work)
+        session.took(replace(found.analysis))
+        return done
+
+    monkeypatch.setattr(desk, "quick", late)
+
+
+def test_an_edit_of_a_case_that_was_left_goes_nowhere(desk, session, waiting):
+    actions.draw_box(session, {"x0": 0.1, "y0": 0.1, "x1": 0.2, "y1": 0.2})
+    with pytest.raises(Cancelled):
+        actions.edit(desk, session, "white")
+    assert session.edits == []
+
+
+def test_a_head_of_a_case_that_was_left_goes_nowhere(desk, session, request):
+    chosen(desk, session, "answer", 0)
+    request.getfixturevalue("waiting")
+    with pytest.raises(Cancelled):
+        actions.choose_head(desk, session, 0, 0)
+    assert "chosen" not in session.results
+
+
+def test_no_file_of_the_film_as_it_was_is_given_for_an_edited_one(desk, session):
+    chosen(desk, session, "answer", 0)
+    assert 'download="relevance.npz"' in actions.links(session)
+    actions.draw_box(session, {"x0": 0.1, "y0": 0.1, "x1": 0.2, "y1": 0.2})
+    actions.edit(desk, session, "white")
+    with pytest.raises(InputError, match="Undo the changes"):
+        actions.links(session)
 
 
 @pytest.mark.parametrize("corners", [None, "x", {}, {"x0": 0.1, "y0": 0.1, "x1": "0.2", "y1": 0.2}])

@@ -36,6 +36,11 @@ def test_nobody_is_let_in_from_outside_without_a_password(demo):
         pytest.fail("the page is open to everybody")
 
 
+def test_an_empty_list_of_passwords_is_none(demo):
+    with pytest.raises(InputError, match="--auth FILE"):
+        serve.admitted("0.0.0.0", [])
+
+
 def test_passwords_come_from_lines_of_a_file(tmp_path):
     file = tmp_path / "let-in"
     file.write_text("ann:secret\n\nbob:with:colons \n", encoding="utf-8")
@@ -108,10 +113,26 @@ def test_no_endpoint_is_offered_by_name(page):
 
 
 def test_nothing_is_kept_or_sent_by_the_libraries(page):
-    assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
+    on = {name: os.environ[name].lower() in ("1", "true") for name in serve.SILENT}  # Gradio writes "True" for "1"
+    assert on == {name: value == "1" for name, value in serve.SILENT.items()}
+    assert os.environ["GRADIO_ANALYTICS_ENABLED"] == os.environ["GRADIO_SHARE"] == "False"
     config = httpx.get(page.url + "config").json()
     assert config["run_history"] is False
     assert not config.get("analytics_enabled")
+
+
+def test_no_link_leads_here_from_outside(page):
+    assert not page.demo.share
+    assert page.demo.share_url is None
+    assert page.url.startswith("http://127.0.0.1:")
+
+
+def test_an_upload_over_the_limit_is_refused_and_leaves_nothing(page, monkeypatch):
+    assert page.demo.max_file_size == 100 * 2**20
+    monkeypatch.setattr(page.demo, "max_file_size", 1000)
+    answer = httpx.post(page.url + "gradio_api/upload", files={"files": ("film.png", b"x" * 1001)})
+    assert answer.status_code == 413
+    assert [path for path in page.folder.rglob("*") if path.is_file()] == []
 
 
 def test_the_folder_for_uploads_is_this_users_alone(page):
@@ -137,6 +158,8 @@ def test_who_is_not_named_is_not_let_in(demo, tmp_path):
     file.write_text("ann:secret\n", encoding="utf-8")
     with serve.opened(demo, port=0, auth=str(file)) as found, httpx.Client(base_url=found.url) as visitor:
         assert visitor.get("config").status_code == 401
+        assert visitor.post("gradio_api/upload", files={"files": ("film.png", b"x")}).status_code == 401
+        assert list(found.folder.iterdir()) == []
         assert visitor.post("login", data={"username": "ann", "password": "guess"}).status_code == 400
         assert visitor.post("login", data={"username": "ann", "password": "secret"}).status_code == 200
         assert visitor.get("config").status_code == 200

@@ -159,7 +159,7 @@ def admitted(host: str, auth: str | Credentials | None) -> Credentials | None:
     Raises:
         InputError: The host is open to others and nobody is named, or the file of passwords cannot be used.
     """
-    if auth is None and not is_loopback(host):
+    if not auth and not is_loopback(host):  # an empty list lets everybody in, too
         raise InputError(
             f"--host {host!r} lets other machines in, and what they ask may be of patients. Add --auth FILE with lines "
             f"'user:password', or --auth prompt; or leave --host out."

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,8 @@ from medgemma_visualizer.records import Case
 OWN = "-own"
 PROGRAM = "medgemma-visualizer"
 #: A spreadsheet takes a cell that begins so for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_WITH_INTERVAL = re.compile(r"-?\d+(\.\d+)? \(-?\d+(\.\d+)? to -?\d+(\.\d+)?\)")
 
 
 def embedded(case: Case) -> bool:
@@ -142,6 +144,9 @@ def _harmless(cell: object) -> object:
 
 
 def _is_number(text: str) -> bool:
+    """Whether it is a number, or one with its interval as tables here write it."""
+    if _WITH_INTERVAL.fullmatch(text):
+        return True
     try:
         float(text)
     except ValueError:

@@ -388,14 +388,23 @@ def choose_head(desk: Desk, session: Session, layer: Any, head: Any) -> Chosen:
 
     Raises:
         InputError: No such head, or no word is chosen.
+        Cancelled: Meanwhile the visitor turned to another case.
     """
     chosen = current(session)
-    reading = session.current().reading
+    analysis = session.current()
+    reading = analysis.reading
     aim = aim_of(session, reading, chosen.kind, chosen.number)
     heatmap = desk.quick(lambda model: explain_aim(reading, aim, "cross_attention", layers=[layer], heads=[head]))
+    _still_about(session, analysis)
     session.results["chosen"] = replace(chosen, method="cross_attention", heatmap=heatmap, head=(layer, head))
     found: Chosen = session.results["chosen"]
     return found
+
+
+def _still_about(session: Session, analysis: Analysis) -> None:
+    """What was found of `analysis` is to be kept; quick work waits for its turn, and a visitor may go on meanwhile."""
+    if session.analysis is not analysis:
+        raise Cancelled
 
 
 def current(session: Session) -> Chosen:
@@ -418,6 +427,7 @@ def edit(desk: Desk, session: Session, kind: str) -> Analysis:
 
     Raises:
         InputError: No rectangle, or no such edit.
+        Cancelled: Meanwhile the visitor turned to another case.
     """
     box = session.results.get("box")
     if box is None:
@@ -427,8 +437,10 @@ def edit(desk: Desk, session: Session, kind: str) -> Analysis:
     first = session.current()
     case = replace(first.case.showing(image), view=first.case.view)
     method = first.heatmap.method if first.heatmap.method in QUICK else QUICK_METHOD
-    session.edits.append(desk.quick(lambda model: verbs.analyze(model, case, method=method)))
-    return session.edits[-1]
+    made = desk.quick(lambda model: verbs.analyze(model, case, method=method))
+    _still_about(session, first)
+    session.edits.append(made)
+    return made
 
 
 def draw_box(session: Session, corners: Any) -> None:
@@ -483,6 +495,17 @@ def edited(session: Session) -> tuple[Safe, dict[str, Any]]:
 
 #: Stands in a command's place; a comment to a shell and to Python.
 NO_TARGET = "# No target names this piece of a word by itself; choose the whole word among your own words."
+
+
+def links(session: Session) -> Safe:
+    """Downloads of the chosen word's map.
+
+    Raises:
+        InputError: No word is chosen; or an edited film is shown, which that map is not of.
+    """
+    if session.edits:
+        raise InputError(words.EDITED_IS_SHOWN)
+    return one.links(session, current(session).heatmap)
 
 
 def command_of(session: Session, chosen: Chosen) -> str:

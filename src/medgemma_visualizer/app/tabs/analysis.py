@@ -16,7 +16,7 @@ from medgemma_visualizer.app.page import Page, on
 from medgemma_visualizer.app.parts import Safe, copyable, facts, in_place, note, progress_bar, told
 from medgemma_visualizer.app.session import Session, Settings
 from medgemma_visualizer.app.viewer import create_viewer
-from medgemma_visualizer.errors import InputError
+from medgemma_visualizer.errors import InputError, VisualizerError
 from medgemma_visualizer.heatmaps import METHODS
 
 Updates = dict[Any, Any]
@@ -189,15 +189,18 @@ class _Handlers:
         yield from self.take(session, actions.neighbour(self.page.cases, name, 1), colormap)
 
     def take(self, session: Session, name: str, colormap: str) -> Iterator[Updates]:
-        """A stored case is shown with a quick look at it."""
+        """A stored case is shown with a quick look at it, whatever was chosen for the case before."""
         a = self.asked
         case = actions.choose(session, self.page.cases, name)
         film = {a.case: case.id, a.question: case.question, a.custom: False}
         film |= {a.truth: actions.truth_shown(session, case.question)}
-        for step in actions.analyse(
-            self.page.desk, session, case, replace(session.settings, method=None, preset="quick")
-        ):
-            yield film | self._step(session, step, colormap)
+        quick = replace(session.settings, method=None, target=None, preset="quick")
+        try:
+            for step in actions.analyse(self.page.desk, session, case, quick):
+                yield film | self._step(session, step, quick, colormap)
+        except VisualizerError as error:  # this film cannot be shown, and no other may stand beside its question
+            session.forget()
+            yield film | self._emptied(session) | {self.shown.viewer: {}, self.shown.alert: told(error)}
 
     def upload(self, session: Session, path: str | None) -> Updates:
         """A visitor's own film takes the stored one's place; it is shown, and asked when the visitor says so."""
@@ -211,8 +214,13 @@ class _Handlers:
             return cleared | {s.alert: told(error)}
         session.forget()
         film = {a.custom: True, a.truth: "", s.viewer: actions.bare(session)}
-        empty = {part: "" for part in (s.answer, s.scores, s.more, s.raw, s.prompt, s.copies, s.links)}
-        return cleared | film | empty | {self.page.asked: session.number, s.answer: note(words.UPLOADED)}
+        return cleared | film | self._emptied(session) | {s.answer: note(words.UPLOADED)}
+
+    def _emptied(self, session: Session) -> Updates:
+        """Nothing of the case before stays, here or on other tabs."""
+        s = self.shown
+        parts = (s.progress, s.answer, s.scores, s.more, s.raw, s.prompt, s.copies, s.links)
+        return {part: "" for part in parts} | {self.page.asked: session.number}
 
     def typed(self, session: Session, question: str) -> Updates:
         """Truth belongs to the stored question only."""
@@ -232,15 +240,15 @@ class _Handlers:
     ) -> Iterator[Updates]:
         case = actions.asked(session, question)
         session.choose(replace(session.settings, preset=preset, method=method or None, target=target.strip() or None))
+        settings = session.settings  # a visitor may take them back before long work ends
         truth = {self.asked.truth: actions.truth_shown(session, question)}
-        for step in actions.analyse(self.page.desk, session, case, session.settings):
-            yield truth | self._step(session, step, colormap)
+        for step in actions.analyse(self.page.desk, session, case, settings):
+            yield truth | self._step(session, step, settings, colormap)
 
-    def _step(self, session: Session, step: Progress | Found, colormap: str) -> Updates:
+    def _step(self, session: Session, step: Progress | Found, settings: Settings, colormap: str) -> Updates:
         if isinstance(step, Progress):
             return {self.shown.progress: progress_bar(step)}
         s, analysis = self.shown, step.analysis
-        settings = replace(session.settings, preset=step.preset)
         return {
             s.progress: "",
             s.answer: actions.answer_part(step),

@@ -321,4 +321,4 @@ class _Handlers:
     # --- to take away -------------------------------------------------------------------------------------------------
 
     def prepare(self, session: Session) -> Updates:
-        return {self.shown.links: first_tab.links(session, actions.current(session).heatmap)}
+        return {self.shown.links: actions.links(session)}
