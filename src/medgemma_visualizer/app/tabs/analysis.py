@@ -205,15 +205,17 @@ class _Handlers:
     def upload(self, session: Session, path: str | None) -> Updates:
         """A visitor's own film takes the stored one's place; it is shown, and asked when the visitor says so."""
         a, s = self.asked, self.shown
-        cleared = {a.upload: None}
+        cleared, before = {a.upload: None}, session.upload
         if path is None:
             return cleared
         try:
             actions.take_upload(session, path)
-        except InputError as error:
+            viewer = actions.bare(session)
+        except InputError as error:  # unreadable, or without a body: the film before is still the one that is asked
+            session.upload = before
             return cleared | {s.alert: told(error)}
         session.forget()
-        film = {a.custom: True, a.truth: "", s.viewer: actions.bare(session)}
+        film = {a.custom: True, a.truth: "", s.viewer: viewer}
         return cleared | film | self._emptied(session) | {s.answer: note(words.UPLOADED)}
 
     def _emptied(self, session: Session) -> Updates:
