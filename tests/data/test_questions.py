@@ -223,6 +223,14 @@ def test_blank_lines_are_no_rows(write: Writer) -> None:
     assert (len(found), found.left_out) == (1, ())
 
 
+@pytest.mark.parametrize(
+    ("written", "truth"), [("Yes.", "yes"), ("NO", "no"), ("Left lung.", "Left lung."), ("No effusion", "No effusion")]
+)
+def test_yes_and_no_are_known_however_they_are_written(write: Writer, written: str, truth: str) -> None:
+    (case,) = read_questions(write(["question", "image", "answer"], ["Is it?", "a.png", written]))
+    assert case.truth == truth
+
+
 def test_options_and_truth_may_be_missing(write: Writer) -> None:
     (case,) = read_questions(write(["question", "ImagePath"], ["Why?", "a.png"]))
     assert (case.options, case.truth) == ((), None)

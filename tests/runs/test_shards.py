@@ -17,8 +17,9 @@ from medgemma_visualizer import verbs
 from medgemma_visualizer.errors import VisualizerError
 from medgemma_visualizer.records import Case
 from medgemma_visualizer.runs import shards
+from medgemma_visualizer.runs.judging import judged, kind_of
 from medgemma_visualizer.runs.plan import RunPlan, shards_of
-from medgemma_visualizer.runs.shards import OUT_OF_MEMORY, ask_all, encode, judged, kind_of
+from medgemma_visualizer.runs.shards import OUT_OF_MEMORY, ask_all, encode
 
 
 def rows(model: Any, cases: list[Case], plan: RunPlan, **how: Any) -> list[dict[str, Any]]:
@@ -202,6 +203,8 @@ def test_pictures_are_read_ahead_but_not_all_at_once() -> None:
         ((), "no", "yes/no", "uncertain", False),
         (("left", "right"), "left", "choice", "right", False),
         (("left", "right"), None, "choice", "left", None),
+        (("yes", "no"), "present", "yes/no", "yes", None),  # a truth that no answer can meet says nothing
+        (("left", "right"), "both", "choice", "left", None),
         ((), "left lower lobe", "open", "uncertain", None),
         ((), None, "open", "yes", None),
     ],

@@ -190,7 +190,7 @@ class _Rows:
             image=film.path,
             question=question,
             options=_options(self._cell(row, "options")),
-            truth=_known(_one(self._cell(row, "truth"), "answer")),
+            truth=_known(_truth(_one(self._cell(row, "truth"), "answer"))),
             finding=_known(self._cell(row, "finding") or self.layout.finding(row, question) or ""),
             patient_id=film.patient or _known(self._cell(row, "patient")),
             view=film.view or _known(self._cell(row, "view")),
@@ -274,6 +274,12 @@ def _one(text: str, what: str) -> str:
     if len(entries) > 1:
         raise UnusableRow(f"the {what} is a list of several")
     return entries[0] if entries else ""
+
+
+def _truth(text: str) -> str:
+    """The right answer; "Yes." and "NO" are how some write yes and no."""
+    bare = text.rstrip(". ").casefold()
+    return bare if bare in ("yes", "no") else text
 
 
 @functools.lru_cache(4096)

@@ -29,6 +29,7 @@ from medgemma_visualizer.heatmaps.targets import Aim, resolve
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.reading import Reading, read
 from medgemma_visualizer.records import Case, Score
+from medgemma_visualizer.runs.judging import judged
 from medgemma_visualizer.runs.league import MEAN_MAP, SRG, UNIFORM, Curve, Row
 from medgemma_visualizer.scores.localisation import chexlocalize_slices, localisation_scores
 from medgemma_visualizer.scores.quality import FRONTAL, side_fractions
@@ -207,8 +208,7 @@ class _Asked:
 
     @property
     def correct(self) -> bool | None:
-        truth = self.subject.case.truth
-        return None if truth is None else self.label.casefold() == truth.casefold()
+        return judged(self.label, self.subject.case)
 
     def map_of(self, name: str) -> _Map:
         """A method's map, with the sequences and seconds that it took beyond the answer, which is there already."""

@@ -39,6 +39,7 @@ from medgemma_visualizer.models.reading import Reading, read
 from medgemma_visualizer.progress import listening
 from medgemma_visualizer.records import Case, Heatmap
 from medgemma_visualizer.runs import measure
+from medgemma_visualizer.runs.judging import judged, kind_of
 from medgemma_visualizer.runs.plan import RunPlan
 from medgemma_visualizer.runs.results import AGREEMENT, CHANCE, FAITHFULNESS, VALUE, Row, score_columns
 from medgemma_visualizer.runs.work import one_thread
@@ -334,21 +335,6 @@ def _known(case: Case) -> Row:
         "rendering": case.rendering or "",
         "notice": case.notice,
     }
-
-
-def kind_of(case: Case) -> str:
-    """What answers a question takes: "yes/no", "choice" (of its options), or "open"."""
-    named = {option.casefold() for option in case.options} or {(case.truth or "").casefold()}
-    if named <= {"yes", "no"}:
-        return "yes/no"
-    return "choice" if case.options else "open"
-
-
-def judged(label: str, case: Case) -> bool | None:
-    """Whether the label is the truth; None without one, and for open questions, whose words cannot be compared."""
-    if case.truth is None or kind_of(case) == "open":
-        return None
-    return label.casefold() == case.truth.casefold()
 
 
 def _rows(asking: _Asking, ask: Callable[..., Reading], case: Case) -> list[Row]:
