@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from medgemma_visualizer.errors import InputError
@@ -112,6 +113,35 @@ def test_a_change_of_any_case_is_another_set(change: dict[str, Any]) -> None:
     one = made("a", "b")
     assert cases_digest(one) != cases_digest([one[0], replace(one[1], **change)])
     assert cases_digest(one) != cases_digest(one[::-1])
+
+
+def test_a_region_that_was_drawn_anew_is_another_set_and_one_that_lies_elsewhere_is_the_same(tmp_path: Path) -> None:
+    from collections import ChainMap
+
+    from PIL import Image
+
+    from medgemma_visualizer.data.regions import Box, DrawnRegions, MaskFile, Outline
+    from medgemma_visualizer.data.sources import Regions
+
+    def of(regions: Any) -> str:
+        return cases_digest([replace(made("a")[0], regions=regions)])
+
+    for place, box in (("here", (1, 1, 2, 2)), ("there", (1, 1, 2, 2)), ("changed", (0, 0, 3, 3))):
+        (tmp_path / place).mkdir()
+        mask = Image.new("1", (8, 8))
+        mask.paste(1, box)
+        mask.save(tmp_path / place / "mask.png")
+    for make in (
+        lambda place: Regions({"x": tmp_path / place / "mask.png"}),
+        lambda place: DrawnRegions("a.png", {"x": Outline((MaskFile(tmp_path / place / "mask.png"),))}),
+        lambda place: DrawnRegions(place, {"x": Outline((Box(0, 0, 9 if place == "changed" else 5, 5),))}),
+        lambda place: {"x": np.full((4, 4), place == "changed")},
+        lambda place: ChainMap({"y": np.ones((2, 2))}, {"x": np.full((4, 4), place == "changed")}),
+    ):
+        assert of(make("here")) == of(make("there"))
+        assert of(make("here")) != of(make("changed"))
+    with pytest.raises(InputError, match="cannot be read"):
+        of(Regions({"x": tmp_path / "gone.png"}))
 
 
 def test_differences_name_what_changed_and_both_values(demo: Any) -> None:

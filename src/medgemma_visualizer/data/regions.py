@@ -6,6 +6,7 @@ set they are of (`region_sets`). A shape takes some hundred bytes until then, so
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,6 +100,17 @@ class DrawnRegions(Mapping[str, np.ndarray]):
         width, height = open_image(self.film, allow_lateral=True).size
         return draw(outline, (height, width), repr(name))
 
+    def digest(self, name: str) -> str:
+        """Sixteen hex digits that change when the region does, wherever the film and files of masks lie.
+
+        Raises:
+            KeyError: No such region on this film.
+            InputError: The file of a mask cannot be read.
+        """
+        outline = self.outlines[name]
+        shapes = [mask_digest(one.path) if isinstance(one, MaskFile) else repr(one) for one in outline.shapes]
+        return hashlib.sha256(repr((shapes, outline.size, outline.long_side)).encode()).hexdigest()[:16]
+
     def __contains__(self, name: object) -> bool:
         return name in self.outlines
 
@@ -145,6 +157,18 @@ def read_mask(path: Path) -> np.ndarray:
     if not np.isin(levels, (0, 255)).all():
         raise InputError(f"The mask {str(path)!r} holds levels between black and white; save it with one bit a pixel.")
     return levels > 0
+
+
+def mask_digest(path: Path) -> str:
+    """Sixteen hex digits over a mask's file.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise InputError(f"The mask {str(path)!r} cannot be read ({error.strerror}); restore it.") from error
 
 
 def decode_counts(counts: str) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib import resources
@@ -37,7 +38,7 @@ from medgemma_visualizer.data.questions import (
     read_questions,
 )
 from medgemma_visualizer.data.region_sets import read_regions
-from medgemma_visualizer.data.regions import read_mask
+from medgemma_visualizer.data.regions import DrawnRegions, mask_digest, read_mask
 from medgemma_visualizer.data.tables import is_json
 from medgemma_visualizer.errors import InputError, unknown_name
 from medgemma_visualizer.records import Case
@@ -66,6 +67,10 @@ class Regions(Mapping[str, np.ndarray]):
         """
         return read_mask(self._files[name])
 
+    def digest(self, name: str) -> str:
+        """As `DrawnRegions.digest`."""
+        return mask_digest(self._files[name])
+
     def __contains__(self, name: object) -> bool:
         return name in self._files
 
@@ -77,6 +82,20 @@ class Regions(Mapping[str, np.ndarray]):
 
     def __repr__(self) -> str:
         return f"Regions({', '.join(self)})"
+
+
+def region_digest(regions: Mapping[str, np.ndarray], name: str) -> str:
+    """Sixteen hex digits that change when a region of a case does; masks are not drawn for it where that can be helped.
+
+    Raises:
+        InputError: The file of a mask cannot be read.
+    """
+    if isinstance(regions, ChainMap):
+        return next(region_digest(each, name) for each in regions.maps if name in each)
+    if isinstance(regions, DrawnRegions | Regions):
+        return regions.digest(name)
+    mask = np.ascontiguousarray(regions[name])
+    return hashlib.sha256(repr((mask.shape, mask.dtype.str)).encode() + mask.tobytes()).hexdigest()[:16]
 
 
 def load_cases(

@@ -15,6 +15,7 @@ from typing import Any
 
 from medgemma_visualizer.checks.imputers import IMPUTERS
 from medgemma_visualizer.data.inputs import check_target
+from medgemma_visualizer.data.sources import region_digest
 from medgemma_visualizer.errors import InputError, unknown_name
 from medgemma_visualizer.heatmaps import METHODS
 from medgemma_visualizer.heatmaps.probing import BASELINES
@@ -186,14 +187,15 @@ def digest_of(words: Iterable[str | bytes]) -> str:
 
 
 def cases_digest(cases: Sequence[Case]) -> str:
-    """Sixteen hex digits over what is known of the cases in words, the same wherever their pictures lie."""
+    """Sixteen hex digits over what is known of the cases in words and regions, wherever their pictures lie."""
     return digest_of("\x1f".join(_facts(case)) for case in cases)
 
 
 def _facts(case: Case) -> tuple[str, ...]:
     image = Path(case.image).name if isinstance(case.image, str | Path) else ""
     told = (case.truth, case.finding, case.patient_id, case.view, case.split, case.rendering)
-    return (case.id, image, case.question, *case.options, *(str(each) for each in told), *sorted(case.regions))
+    regions = (f"{name}\x1e{region_digest(case.regions, name)}" for name in sorted(case.regions))
+    return (case.id, image, case.question, *case.options, *(str(each) for each in told), *regions)
 
 
 @functools.cache
