@@ -64,6 +64,13 @@ def test_accuracy_counts_answers_that_can_be_judged_and_every_part_of_them(tmp_p
     assert (found.unjudged, found.failed, found.patients) == (1, {"gone": 1}, 5)
 
 
+def test_questions_about_one_film_are_of_one_patient_where_none_is_named(tmp_path: Path) -> None:
+    rows = [row("a", image_sha256="film"), row("b", image_sha256="film"), row("c", patient_id="p"), row("d")]
+    found = summarise_run(folder_of(tmp_path, rows))
+    assert (found.patients, found.unnamed) == (3, 3)
+    assert found.methods[0].numbers["roc_auc"].value.clusters == 3
+
+
 def test_a_case_under_two_methods_is_one_answer(tmp_path: Path) -> None:
     rows = [row("a"), row("a", method="other"), row("b", correct=False)]
     found = summarise_run(folder_of(tmp_path, rows))

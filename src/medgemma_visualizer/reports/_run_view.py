@@ -65,6 +65,8 @@ def headline(summary: Summary) -> str:
     state = summary.state
     done = state.asked - state.failed
     told = f"{done} of {state.manifest.n} cases answered, of {summary.patients} patients"
+    if summary.unnamed:
+        told += f" (of {summary.unnamed} cases no patient is named: their films count for patients)"
     told += f"; {state.failed} failed" if state.failed else ""
     told += f"; {state.manifest.n - state.asked} not asked yet" if not state.complete else ""
     if summary.accuracy is None:

@@ -172,7 +172,8 @@ class Summary:
         calibration: None where no yes/no question has a known answer and half of the probability on yes and no.
         methods: In the order of the plan.
         wordings: None where none were asked.
-        patients: Of answered cases.
+        patients: Of answered cases; a film counts for one where nobody is named.
+        unnamed: Answered cases whose patient is not named.
         failed: Reason -> cases.
         unjudged: Answered cases whose answer cannot be judged.
         foreign: Cases that the embedded model was asked about although it knows no such film.
@@ -188,6 +189,7 @@ class Summary:
     methods: tuple[MethodLine, ...]
     wordings: Wordings | None
     patients: int
+    unnamed: int
     failed: Mapping[str, int]
     unjudged: int
     foreign: int
@@ -233,6 +235,12 @@ def chosen(columns: Columns, where: np.ndarray) -> dict[str, np.ndarray]:
     return {name: values[where] for name, values in columns.items()}
 
 
+def owned(columns: Columns) -> dict[str, np.ndarray]:
+    """With the film in the patient's place where nobody is named: questions about one film are not independent."""
+    known = (columns["patient_id"] != columns["case_id"]) | (columns["image_sha256"] == None)  # noqa: E711 by element
+    return {**columns, "patient_id": np.where(known, columns["patient_id"], columns["image_sha256"])}
+
+
 def questions_of(columns: Columns) -> dict[str, np.ndarray]:
     """One row for each answered case: its question's own, under the first method."""
     own = chosen(columns, (columns["failed"] == 0) & (columns["wording"] == 0))
@@ -250,7 +258,7 @@ def summarise_run(folder: Path, seed: int = 0) -> Summary:
     Raises:
         InputError: No run, or a damaged part.
     """
-    state, columns = survey(folder), columns_of(folder)
+    state, columns = survey(folder), owned(columns_of(folder))
     asked = questions_of(columns)
     judged = ~np.isnan(asked["correct"])
     failed = chosen(columns, columns["failed"] == 1)
@@ -268,6 +276,7 @@ def summarise_run(folder: Path, seed: int = 0) -> Summary:
         ),
         wordings=_wordings(columns, asked, seed) if prompts else None,
         patients=len(set(asked["patient_id"])),
+        unnamed=int((asked["patient_id"] == asked["image_sha256"]).sum()),
         failed=dict(Counter(failed["reason"].tolist()).most_common()),
         unjudged=int((~judged).sum()),
         foreign=int((asked["foreign"] == 1).sum()),
@@ -413,7 +422,7 @@ def versus(folder: Path, other: Path, seed: int = 0) -> Versus:
         InputError: No run, or no case in common.
     """
     states = [survey(each) for each in (folder, other)]
-    tables = [columns_of(each) for each in (folder, other)]
+    tables = [owned(columns_of(each)) for each in (folder, other)]
     asked = [questions_of(each) for each in tables]
     common = _common(*asked)
     if not common.size:
