@@ -70,7 +70,8 @@ def _rate(running: Sequence[Beat]) -> float | None:
 def seconds_left(state: State, running: Sequence[Beat]) -> float | None:
     """At the present rate; None where nobody is at work or nothing was asked yet."""
     rate = _rate(running)
-    left = sum(beat.total - beat.done for beat in running)
+    # All questions of a picture are asked again where one failed, so that more may be done than were lacking.
+    left = sum(max(beat.total - beat.done, 0) for beat in running)
     return left / rate if rate else None
 
 

@@ -287,8 +287,8 @@ def _refuse_gaps(gaps: Sequence[int], folders: Sequence[Path], shards: int) -> N
     if gaps:
         told = ", ".join(map(str, gaps[:_SHOWN])) + (", …" if len(gaps) > _SHOWN else "")
         raise InputError(
-            f"{len(gaps)} of {shards} shards lack cases: {told}. Nothing was merged. Give the `run` command of "
-            f"{str(folders[0])!r} again: it does what is missing."
+            f"{len(gaps)} of {shards} shards lack cases: {told}. Nothing was merged. Give the jobs' `run` commands "
+            f"again, each with its own --shard: they do what is missing. Or run {str(folders[0])!r} without --shard."
         )
 
 
