@@ -126,7 +126,7 @@ def test_the_page_is_written_again_at_any_level_with_a_table(done: Path, call: C
     assert (done / "report.html").exists()
     assert Path("numbers.csv").read_text().startswith('"what"')
     full = call("report", "run", "--level", "full", "--cases", "demo", "--out", "full.html", "--json")
-    assert json.loads(full.out) == {"level": "full", "written": {"full.html": "full.html"}}
+    assert json.loads(full.out) == {"level": "full", "written": {"full.html": "full.html"}, "mlflow": None}
     assert "Film with the map of case" in Path("full.html").read_text()
     again = call("report", "run", "--against", "run", "--out", "again.html")
     assert again.code == 0
