@@ -76,6 +76,29 @@ def test_what_goes_wrong_reaches_the_visitor(desk):
         list(desk.long(work, Job()))
 
 
+def test_all_quick_work_is_done_by_one_thread_whoever_asks(desk):
+    seen = []
+    callers = [
+        threading.Thread(target=lambda: seen.append(desk.quick(lambda model: threading.get_ident()))) for _ in range(4)
+    ]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(10)
+    assert len(seen) == 4
+    assert len(set(seen)) == 1
+    assert seen[0] != threading.get_ident()
+
+
+def test_what_goes_wrong_in_quick_work_reaches_who_asked(desk):
+    def work(model):
+        raise ValueError("of its own kind")
+
+    with pytest.raises(ValueError, match="of its own kind"):
+        desk.quick(work)
+    assert desk.quick(lambda model: "answered") == "answered"
+
+
 def test_quick_work_does_not_wait_for_long_work(desk):
     go, done = threading.Event(), threading.Event()
 

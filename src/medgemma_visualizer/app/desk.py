@@ -10,10 +10,12 @@ quick work waits for such a check.
 
 from __future__ import annotations
 
+import contextvars
 import copy
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
@@ -105,10 +107,15 @@ class Desk:
         self.separate = sum(p.numel() * p.element_size() for p in model.hf.parameters()) <= SMALL
         self.double = doubled(model, weights=self.separate)
         self._quick, self._long = threading.Lock(), threading.Lock()
+        # One thread for all: the libraries of numbers keep buffers for every thread that ever computed with them.
+        self._hand = ThreadPoolExecutor(1, thread_name_prefix="quick")
 
     def quick(self, work: Callable[[Model], T]) -> T:
-        """Does short work on this thread, one visitor at a time."""
-        with self._quick:
+        """Does short work, one visitor at a time, and waits for it; not to be called from within such work."""
+        return self._hand.submit(contextvars.copy_context().run, self._quickly, work).result()
+
+    def _quickly(self, work: Callable[[Model], T]) -> T:
+        with self._quick:  # held by long work that changes shared weights
             return work(self.model)
 
     def long(
