@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -149,17 +150,24 @@ def save_league(league: League, path: Path) -> Path:
 
 
 def load_league(path: Path) -> League:
-    """Reads what `save_league` wrote.
+    """Reads what `save_league` wrote; a file that has not changed since is not read again.
 
     Raises:
         InputError: No such file, or no league of this version.
     """
     try:
-        return league_from(json.loads(path.read_text(encoding="utf-8")))
+        state = path.stat()
+        return _read(path, state.st_ino, state.st_mtime_ns, state.st_size)
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be read ({error.strerror}). Run `trust` again.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{str(path)!r} is no league of this version. Delete it and run `trust` again.") from error
+
+
+@lru_cache(maxsize=8)  # every analysis asks twice, and a whole table takes as long to read as a quick map to make
+def _read(path: Path, *state: int) -> League:
+    """The league in a file; `state` tells one version of the file from another."""
+    return league_from(json.loads(path.read_text(encoding="utf-8")))
 
 
 def as_document(league: League) -> dict[str, Any]:
