@@ -7,9 +7,9 @@ server of many threads grows by half without holding anything. Elsewhere nothing
 from __future__ import annotations
 
 import ctypes
-import gc
-import platform
 import threading
+
+from medgemma_visualizer.models.devices import cleanup_memory, is_glibc, trim_memory
 
 #: mallopt's name of the number of heaps, and how many are enough where one visitor asks at a time.
 _M_ARENA_MAX, _HEAPS = -8, 2
@@ -19,15 +19,14 @@ _WAITING = threading.Lock()
 
 def keep_few_heaps() -> None:
     """To be called before threads start."""
-    if _is_glibc():
+    if is_glibc():
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _HEAPS)
 
 
 def give_back() -> None:
     """Frees what nobody holds any more, and hands free pages to the system; some tenths of a second."""
-    gc.collect()
-    if _is_glibc():
-        ctypes.CDLL(None).malloc_trim(0)
+    cleanup_memory()
+    trim_memory()
 
 
 def give_back_soon() -> None:
@@ -41,7 +40,3 @@ def give_back_soon() -> None:
 def _give_back_now() -> None:
     _WAITING.release()
     give_back()
-
-
-def _is_glibc() -> bool:
-    return platform.libc_ver()[0] == "glibc"

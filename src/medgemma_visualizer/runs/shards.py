@@ -6,16 +6,12 @@ a case becomes its row; only what would go wrong with every case (a full disk) e
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import hashlib
-import sys
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,6 +30,7 @@ from medgemma_visualizer.grid import coverage, ranked_cells
 from medgemma_visualizer.heatmaps.explain import explain_or_say_why
 from medgemma_visualizer.heatmaps.targets import Aim, resolve
 from medgemma_visualizer.models.adapter import Model
+from medgemma_visualizer.models.devices import cleanup_memory, trim_memory
 from medgemma_visualizer.models.forward import image_tokens, prepared
 from medgemma_visualizer.models.reading import Reading, read
 from medgemma_visualizer.progress import listening
@@ -204,7 +201,7 @@ def encode(encoder: Callable[[Any], Any], inputs: Sequence[Any]) -> list[Any]:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-    release_memory()  # after the except block, which holds on to the failed pass
+    cleanup_memory()  # after the except block, which holds on to the failed pass
     if len(inputs) == 1:
         return [OUT_OF_MEMORY]
     half = (len(inputs) + 1) // 2
@@ -217,25 +214,6 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     full = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return full or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
-
-
-def trim_memory() -> None:
-    """Gives the system back what the C library keeps of freed pictures: without it a long run grows by 1 MB a case.
-
-    Pictures are made in one thread and freed in another, which glibc answers by keeping them. Other systems need none.
-    """
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # another C library, which keeps nothing
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
-def release_memory() -> None:
-    """Gives back what nobody holds any more."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def reason_of(error: Exception, case: Case) -> str:
@@ -310,7 +288,7 @@ def _rows_or_reason(asking: _Asking, ask: Callable[..., Reading], case: Case) ->
     except Exception as error:
         reason = reason_of(error, case)
     if reason == OUT_OF_MEMORY:
-        release_memory()
+        cleanup_memory()
     return [_failure(case, reason)]
 
 
