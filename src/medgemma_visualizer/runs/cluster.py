@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,7 @@ from typing import Any
 
 from medgemma_visualizer.errors import UnavailableError, VisualizerError
 from medgemma_visualizer.models.adapter import Model
-from medgemma_visualizer.runs.folder import survey
-from medgemma_visualizer.runs.local import Job, Outcome, Pulse, do_shard, stopping, to_do
+from medgemma_visualizer.runs.local import Job, Outcome, Pulse, do_shard, overseen
 from medgemma_visualizer.runs.plan import RunPlan, Shard, asked_of
 from medgemma_visualizer.runs.work import Load
 
@@ -63,19 +61,7 @@ class Cluster:
             VisualizerError: A worker's own error, such as a full disk.
         """
         ray = connected(self.address)
-        state = survey(job.folder, job.manifest)
-        todo, total = to_do(state, shards)
-        pulse = Pulse(job.folder, total, state.asked > state.failed)
-        with stopping() as stop:
-            try:
-                self._watch(ray, job, todo, pulse, stop)
-                pulse.say("stopped" if stop() else "done")
-            except BaseException:
-                pulse.say("stopped")
-                raise
-            ended = stop()
-        found = survey(job.folder, job.manifest)
-        return Outcome(found, pulse.asked, pulse.failed, ended, time.time() - pulse.started)
+        return overseen(job, shards, lambda todo, pulse, stop: self._watch(ray, job, todo, pulse, stop))
 
     def _task(self, ray: Any, function: Callable[..., Any]) -> Any:
         """A task that is tried again for ever where its machine is lost, in worker processes that are kept."""

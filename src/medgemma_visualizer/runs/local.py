@@ -23,6 +23,7 @@ from typing import Any
 
 from medgemma_visualizer.errors import VisualizerError
 from medgemma_visualizer.models.adapter import Model
+from medgemma_visualizer.models.devices import trim_memory
 from medgemma_visualizer.progress import tell
 from medgemma_visualizer.runs.folder import Beat, Manifest, State, part_path, say, seconds_path, survey
 from medgemma_visualizer.runs.plan import RunPlan, Shard, asked_of
@@ -36,7 +37,7 @@ from medgemma_visualizer.runs.results import (
     write_part,
     written,
 )
-from medgemma_visualizer.runs.shards import Answered, ask_all, trim_memory
+from medgemma_visualizer.runs.shards import Answered, ask_all
 from medgemma_visualizer.runs.work import Load
 
 #: A run in which so many cases failed and none was answered is stopped: what fails so often fails always.
@@ -210,17 +211,30 @@ def carry_out(
     Raises:
         VisualizerError: The disk is full, a worker process ended, or nothing but failures.
     """
+
+    def work(todo: Sequence[Shard], pulse: Pulse, stop: Callable[[], bool]) -> None:
+        if todo:
+            pulse.say("running")
+        if workers == 1 or not loads:
+            _alone(job, todo, model, pulse, stop)
+        else:
+            _together(job, todo, pulse, stop, min(workers, max(len(todo), 1)), loads)
+
+    return overseen(job, shards, work)
+
+
+#: Does shards, told to the pulse, until it is done or stopped.
+Work = Callable[[Sequence[Shard], Pulse, Callable[[], bool]], None]
+
+
+def overseen(job: Job, shards: Sequence[Shard], work: Work) -> Outcome:
+    """Has done what these shards lack, whoever does it: signals are heard, `status` is told, the end is surveyed."""
     state = survey(job.folder, job.manifest)
     todo, total = to_do(state, shards)
     pulse = Pulse(job.folder, total, state.asked > state.failed)
     with stopping() as stop:
         try:
-            if todo:
-                pulse.say("running")
-            if workers == 1 or not loads:
-                _alone(job, todo, model, pulse, stop)
-            else:
-                _together(job, todo, pulse, stop, min(workers, max(len(todo), 1)), loads)
+            work(todo, pulse, stop)
             pulse.say("stopped" if stop() else "done")
         except BaseException:
             pulse.say("stopped")
