@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from medgemma_visualizer import verbs
 from medgemma_visualizer.app.actions import analysis as actions
 from medgemma_visualizer.app.actions import copies
-from medgemma_visualizer.app.desk import Cancelled, Desk, Progress
+from medgemma_visualizer.app.desk import Cancelled, Progress
 from medgemma_visualizer.app.session import Session, Settings
 from medgemma_visualizer.checks.trust import DISTRUST
 from medgemma_visualizer.data.photo import picture
@@ -27,11 +27,6 @@ from medgemma_visualizer.heatmaps import METHODS
 from medgemma_visualizer.records import Heatmap
 
 QUICKLY = Settings(method="relevance")
-
-
-@pytest.fixture(scope="module")
-def desk(demo):
-    return Desk(demo)
 
 
 @pytest.fixture
@@ -260,7 +255,9 @@ def test_downloads_hold_the_result_in_every_form(desk, session, cases, tmp_path)
     assert not re.search(r"https?://", page)
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "=cmd|' /C calc'!A0"])
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "=cmd|' /C calc'!A0"]
+)
 def test_no_text_is_a_formula_to_a_spreadsheet(text):
     ((first, number, minus),) = csv.reader(io.StringIO(copies.as_csv([(text, -0.5, "-0.5")]).decode(), newline=""))
     assert first == f"'{text}"

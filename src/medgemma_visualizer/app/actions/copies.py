@@ -19,11 +19,10 @@ import numpy as np
 from medgemma_visualizer.app import words
 from medgemma_visualizer.app.parts import Safe, copyable, download, downloads, one_file, png
 from medgemma_visualizer.records import Case
+from medgemma_visualizer.reports.export import safe_cell
 
 OWN = "-own"
 PROGRAM = "medgemma-visualizer"
-#: A spreadsheet takes a cell that begins so for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _WITH_INTERVAL = re.compile(r"-?\d+(\.\d+)? \(-?\d+(\.\d+)? to -?\d+(\.\d+)?\)")
 
 
@@ -131,24 +130,18 @@ def npz(**arrays: np.ndarray) -> bytes:
 
 
 def as_csv(rows: Iterable[Sequence[object]]) -> bytes:
-    """Rows as comma-separated values; what a spreadsheet would take for a formula begins with an apostrophe."""
+    """Rows as comma-separated values, every cell safe to open in a spreadsheet; numbers in words stay as they are."""
     buffer = io.StringIO()
-    csv.writer(buffer).writerows([_harmless(cell) for cell in row] for row in rows)
+    csv.writer(buffer).writerows([cell if _is_number(cell) else safe_cell(cell) for cell in row] for row in rows)
     return buffer.getvalue().encode()
 
 
-def _harmless(cell: object) -> object:
-    if not isinstance(cell, str) or not cell.startswith(_FORMULA) or _is_number(cell):
-        return cell
-    return f"'{cell}"
-
-
-def _is_number(text: str) -> bool:
-    """Whether it is a number, or one with its interval as tables here write it."""
-    if _WITH_INTERVAL.fullmatch(text):
+def _is_number(cell: object) -> bool:
+    """Whether it is a number, or text that is one, alone or with its interval as tables here write it."""
+    if isinstance(cell, str) and _WITH_INTERVAL.fullmatch(cell):
         return True
     try:
-        float(text)
-    except ValueError:
+        float(cell)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
         return False
     return True
