@@ -5,18 +5,22 @@ Knows cases, results and settings; knows nothing about components. No visitor's 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from medgemma_visualizer.app import words
-from medgemma_visualizer.app.desk import Cancelled, Job
+from medgemma_visualizer.app.desk import Cancelled, Desk, Job, Progress
 from medgemma_visualizer.errors import InputError
 
 if TYPE_CHECKING:
     from medgemma_visualizer.app.viewer import Film
+    from medgemma_visualizer.models.adapter import Model
     from medgemma_visualizer.records import Case, Heatmap
     from medgemma_visualizer.runs import Built
     from medgemma_visualizer.verbs import Analysis
+
+T = TypeVar("T")
 
 #: How many settings can be undone.
 MOST_UNDONE = 50
@@ -109,6 +113,23 @@ class Session:
         self.stop()
         self.job = Job()
         return self.job
+
+    def asks(self, desk: Desk, work: Callable[[Model], T], *, changes_weights: bool = False) -> Iterator[Progress | T]:
+        """Does long work for this visitor; gives its progress, at last what it came to, which may be kept.
+
+        Args:
+            desk, work, changes_weights: As of `Desk.long`.
+
+        Raises:
+            Cancelled: The visitor called it off, or meanwhile turned to something else.
+        """
+        job = self.begin()
+        for step in desk.long(work, job, changes_weights=changes_weights):
+            if isinstance(step, Progress):
+                yield step
+            else:
+                self.ends(job)
+                yield step.value
 
     def ends(self, job: Job) -> None:
         """Long work has its result, which is to be kept.

@@ -20,7 +20,7 @@ from PIL import Image
 from medgemma_visualizer import verbs
 from medgemma_visualizer.app import words
 from medgemma_visualizer.app.actions import copies
-from medgemma_visualizer.app.desk import Desk, Progress, Result
+from medgemma_visualizer.app.desk import Desk, Progress
 from medgemma_visualizer.app.parts import Safe, download, downloads, facts, note, one_file, picture, png, table
 from medgemma_visualizer.app.session import Session, Settings
 from medgemma_visualizer.app.viewer import LOOK, Film, film_of, view
@@ -221,14 +221,9 @@ def analyse(desk: Desk, session: Session, case: Case, settings: Settings) -> Ite
         found = desk.quick(lambda model: _found(model, case, settings, target))
         yield _settled(desk, session, found)
         return
-    job = session.begin()
     changes = PRESETS[settings.preset].check
-    for step in desk.long(lambda model: _found(model, case, settings, target), job, changes_weights=changes):
-        if isinstance(step, Result):
-            session.ends(job)
-            yield _settled(desk, session, step.value)
-        else:
-            yield step
+    for step in session.asks(desk, lambda model: _found(model, case, settings, target), changes_weights=changes):
+        yield step if isinstance(step, Progress) else _settled(desk, session, step)
 
 
 def _found(model: Model, case: Case, settings: Settings, target: str | None) -> Found:

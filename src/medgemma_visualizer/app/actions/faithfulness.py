@@ -16,7 +16,7 @@ from medgemma_visualizer import verbs
 from medgemma_visualizer.app import words
 from medgemma_visualizer.app.actions import copies
 from medgemma_visualizer.app.actions.analysis import with_model
-from medgemma_visualizer.app.desk import Cancelled, Desk, Progress, Result
+from medgemma_visualizer.app.desk import Desk, Progress
 from medgemma_visualizer.app.parts import Safe, facts, note, picture, table
 from medgemma_visualizer.app.session import Session
 from medgemma_visualizer.checks.trust import DISTRUST
@@ -70,7 +70,7 @@ def run(
         UnavailableError: The method cannot explain this target.
         Cancelled: The visitor called it off, or went on to another case.
     """
-    current, number = session.current(), session.number
+    current = session.current()
     if target is not None:
         check_target(target)
     before = _before(session, method, target)
@@ -79,16 +79,10 @@ def run(
         analysis = _explained(model, current, before, method, target)
         return _checked(analysis, which, before, method, target)
 
-    job = session.begin()
-    for step in desk.long(work, job, changes_weights=which == "sanity"):
-        if isinstance(step, Progress):
-            yield step
-            continue
-        assert isinstance(step, Result)
-        if session.number != number:
-            raise Cancelled
-        session.results[KEY] = step.value
-        yield step.value
+    for step in session.asks(desk, work, changes_weights=which == "sanity"):
+        if not isinstance(step, Progress):
+            session.results[KEY] = step
+        yield step
 
 
 def _before(session: Session, method: str | None, target: str | None) -> Checked | None:

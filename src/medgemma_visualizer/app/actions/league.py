@@ -18,7 +18,7 @@ from medgemma_visualizer import runs, verbs
 from medgemma_visualizer.app import words
 from medgemma_visualizer.app.actions import copies
 from medgemma_visualizer.app.actions.analysis import COLOUR_MAPS, QUICK
-from medgemma_visualizer.app.desk import Desk, Progress, Result
+from medgemma_visualizer.app.desk import Desk, Progress
 from medgemma_visualizer.app.parts import Safe, download, downloads, escaped, facts, note, picture, table
 from medgemma_visualizer.app.session import Session
 from medgemma_visualizer.data.questions import QuestionSet
@@ -245,9 +245,7 @@ def examples(
     if not known:
         raise InputError(words.NO_REGIONS)
     chosen = _spread(known, number)
-    job = session.begin()
-    for step in desk.long(lambda model: _examples(model, chosen, method), job):
-        yield step if isinstance(step, Progress) else step.value
+    yield from session.asks(desk, lambda model: _examples(model, chosen, method))
 
 
 def looked_at(cases: Sequence[Case]) -> int:
@@ -336,11 +334,10 @@ def measure(
         raise InputError("No method is chosen. Choose at least one.")
     how: dict[str, Any] = {"methods": list(methods), "number": number, "sanity_cases": sanity_cases}
     how |= {"command": _command(desk.model, cases.source, number, methods, sanity_cases)}
-    job, changes = session.begin(), sanity_cases > 0
-    for step in desk.long(lambda model: runs.trust(model, cases, **how), job, changes_weights=changes):
-        if isinstance(step, Result):
-            session.measured = step.value
-        yield step if isinstance(step, Progress) else step.value
+    for step in session.asks(desk, lambda model: runs.trust(model, cases, **how), changes_weights=sanity_cases > 0):
+        if not isinstance(step, Progress):
+            session.measured = step
+        yield step
 
 
 def _command(model: Model, source: str, number: int, methods: Sequence[str], sanity_cases: int) -> str:

@@ -17,7 +17,7 @@ from medgemma_visualizer import verbs
 from medgemma_visualizer.app import words
 from medgemma_visualizer.app.actions import copies
 from medgemma_visualizer.app.actions.analysis import film
-from medgemma_visualizer.app.desk import Cancelled, Desk, Progress, Result
+from medgemma_visualizer.app.desk import Desk, Progress
 from medgemma_visualizer.app.parts import Safe, facts, note, picture, table
 from medgemma_visualizer.app.session import Session
 from medgemma_visualizer.app.viewer import view
@@ -110,23 +110,17 @@ def compare(
         UnavailableError: The method cannot explain this target.
         Cancelled: The visitor called it off, or went on to another case.
     """
-    case, number = session.current().case, session.number
+    case = session.current().case
     asked = [check_question(prompt) for prompt in prompts if prompt.strip()]
     if not FEWEST <= len(asked) <= MOST:
         raise InputError(f"There are {len(asked)} prompts; {FEWEST} to {MOST} can be compared. Write another one.")
     if target is not None:
         check_target(target)
     how: dict[str, Any] = {"method": method, "target": target, "labels": [_label(case, text) for text in asked]}
-    job = session.begin()
-    for step in desk.long(lambda model: _found(verbs.compare(model, case, asked, **how), case, target), job):
-        if isinstance(step, Progress):
-            yield step
-            continue
-        assert isinstance(step, Result)
-        if session.number != number:
-            raise Cancelled
-        session.results[KEY] = step.value
-        yield step.value
+    for step in session.asks(desk, lambda model: _found(verbs.compare(model, case, asked, **how), case, target)):
+        if not isinstance(step, Progress):
+            session.results[KEY] = step
+        yield step
 
 
 def _found(comparison: Comparison, case: Case, target: str | None) -> Compared:

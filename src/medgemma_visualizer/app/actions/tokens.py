@@ -21,7 +21,7 @@ from medgemma_visualizer.app.actions import analysis as one
 from medgemma_visualizer.app.actions import copies
 from medgemma_visualizer.app.actions.analysis import COLOUR_MAPS, QUICK, with_model
 from medgemma_visualizer.app.actions.edits import EDITS, box_of
-from medgemma_visualizer.app.desk import Cancelled, Desk, Progress, Result
+from medgemma_visualizer.app.desk import Cancelled, Desk, Progress
 from medgemma_visualizer.app.parts import Safe, escaped, facts, note, picture, png_url, table
 from medgemma_visualizer.app.session import Session
 from medgemma_visualizer.app.viewer import film_of, view
@@ -179,13 +179,11 @@ def _slowly(desk: Desk, session: Session, kind: str, number: int, method: str) -
         reading = with_model(analysis, model).reading
         return explain_or_say_why(reading, aim_of(session, reading, kind, number), method, {})
 
-    job = session.begin()
-    for step in desk.long(work, job):
-        if isinstance(step, Result):
-            session.ends(job)
-            session.heatmaps[kind, method, number] = step.value
-        else:
+    for step in session.asks(desk, work):
+        if isinstance(step, Progress):
             yield step
+        else:
+            session.heatmaps[kind, method, number] = step
 
 
 def take_words(session: Session, text: str) -> tuple[str, ...]:
@@ -305,13 +303,8 @@ def all_methods(desk: Desk, session: Session, kind: str, number: int) -> Iterato
         names = track(METHODS, total=len(METHODS), what="methods")
         return verbs.draw_all({name: explain_or_say_why(own.reading, aim, name, {}) for name in names}, own.case)
 
-    job = session.begin()
-    for step in desk.long(work, job):
-        if isinstance(step, Result):
-            session.ends(job)
-            yield picture(step.value, words.ALL_METHODS)
-        else:
-            yield step
+    for step in session.asks(desk, work):
+        yield step if isinstance(step, Progress) else picture(step, words.ALL_METHODS)
 
 
 def spelled(session: Session, kind: str, number: int) -> str | None:
