@@ -15,6 +15,7 @@ from medgemma_visualizer.app.desk import Progress
 from medgemma_visualizer.app.page import Page, on
 from medgemma_visualizer.app.parts import Safe, copyable, facts, in_place, note, progress_bar, told
 from medgemma_visualizer.app.session import Session, Settings
+from medgemma_visualizer.app.tabs import _layout
 from medgemma_visualizer.app.viewer import create_viewer
 from medgemma_visualizer.errors import InputError, VisualizerError
 from medgemma_visualizer.heatmaps import METHODS
@@ -24,11 +25,7 @@ Updates = dict[Any, Any]
 
 def create(page: Page) -> None:
     """Lays the tab out."""
-    with gr.Row():
-        with gr.Column(scale=2, min_width=300):
-            asked = _asked(page)
-        with gr.Column(scale=3, min_width=300):
-            shown = _shown()
+    asked, shown = _layout.two_columns(lambda: _asked(page), _shown)
     _Handlers(page, asked, shown).connect()
 
 
@@ -120,10 +117,7 @@ def _shown() -> _Shown:
     with gr.Accordion(words.RAW, open=False):
         raw = gr.Textbox(label=words.RAW_OUTPUT, elem_id="analysis-raw", interactive=False, lines=2)
         prompt = gr.Textbox(label=words.PROMPT, elem_id="analysis-prompt", interactive=False, lines=8)
-    with gr.Accordion(words.TAKE, open=False):
-        copies = gr.HTML("", elem_id="analysis-copy")
-        prepare = gr.Button(words.PREPARE, elem_id="analysis-downloads", size="sm")
-        links = gr.HTML("", elem_id="analysis-links")
+    copies, prepare, links = _layout.take_away("analysis")
     with gr.Accordion(words.PINS, open=False):
         with gr.Row():
             pin_a = gr.Button(words.PIN.format(name="A"), elem_id="analysis-pin-a", size="sm")

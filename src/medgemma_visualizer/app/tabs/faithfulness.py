@@ -12,9 +12,9 @@ from medgemma_visualizer.app import words
 from medgemma_visualizer.app.actions import faithfulness as actions
 from medgemma_visualizer.app.actions.faithfulness import Checked, Which
 from medgemma_visualizer.app.page import Page, on
-from medgemma_visualizer.app.parts import escaped, facts, in_place, note
+from medgemma_visualizer.app.parts import facts, in_place, note
 from medgemma_visualizer.app.session import Session
-from medgemma_visualizer.app.tabs import _long
+from medgemma_visualizer.app.tabs import _layout, _long
 from medgemma_visualizer.heatmaps import METHODS
 
 Updates = dict[Any, Any]
@@ -22,12 +22,8 @@ Updates = dict[Any, Any]
 
 def create(page: Page) -> None:
     """Lays the tab out."""
-    gr.HTML(f"<p>{escaped(words.FAITHFULNESS_LEAD)}</p>", elem_id="faithfulness-lead")
-    with gr.Row():
-        with gr.Column(scale=2, min_width=300):
-            asked = _asked()
-        with gr.Column(scale=3, min_width=300):
-            shown = _shown()
+    _layout.lead("faithfulness", words.FAITHFULNESS_LEAD)
+    asked, shown = _layout.two_columns(_asked, _shown)
     _Handlers(page, asked, shown).connect()
 
 
@@ -76,10 +72,7 @@ def _shown() -> _Shown:
     alert, progress, verdict, judged, curves, table, checks = (
         gr.HTML("", elem_id=f"faithfulness-{name}") for name in names
     )
-    with gr.Accordion(words.TAKE, open=False):
-        copies = gr.HTML("", elem_id="faithfulness-copy")
-        prepare = gr.Button(words.PREPARE, elem_id="faithfulness-downloads", size="sm")
-        links = gr.HTML("", elem_id="faithfulness-links")
+    copies, prepare, links = _layout.take_away("faithfulness")
     return _Shown(alert, progress, verdict, judged, curves, table, checks, copies, prepare, links)
 
 

@@ -12,9 +12,9 @@ from medgemma_visualizer.app import words
 from medgemma_visualizer.app.actions import sensitivity as actions
 from medgemma_visualizer.app.actions.sensitivity import FEWEST, MOST, Compared
 from medgemma_visualizer.app.page import Page, on
-from medgemma_visualizer.app.parts import escaped, in_place, note
+from medgemma_visualizer.app.parts import in_place, note
 from medgemma_visualizer.app.session import Session
-from medgemma_visualizer.app.tabs import _long
+from medgemma_visualizer.app.tabs import _layout, _long
 from medgemma_visualizer.app.tabs.analysis import method_choices
 from medgemma_visualizer.app.viewer import create_viewer
 
@@ -23,12 +23,8 @@ Updates = dict[Any, Any]
 
 def create(page: Page) -> None:
     """Lays the tab out."""
-    gr.HTML(f"<p>{escaped(words.SENSITIVITY_LEAD)}</p>", elem_id="sensitivity-lead")
-    with gr.Row():
-        with gr.Column(scale=2, min_width=300):
-            asked = _asked()
-        with gr.Column(scale=3, min_width=300):
-            shown = _shown()
+    _layout.lead("sensitivity", words.SENSITIVITY_LEAD)
+    asked, shown = _layout.two_columns(_asked, _shown)
     _Handlers(page, asked, shown).connect()
 
 
@@ -93,10 +89,7 @@ def _shown() -> _Shown:
     difference = gr.Dropdown([], label=words.DIFFERENCE, elem_id="sensitivity-difference", visible=False)
     viewer = create_viewer("sensitivity-viewer", words.DIFFERENCE_VIEWER)
     cells = gr.HTML("", elem_id="sensitivity-cells")
-    with gr.Accordion(words.TAKE, open=False):
-        copies = gr.HTML("", elem_id="sensitivity-copy")
-        prepare = gr.Button(words.PREPARE, elem_id="sensitivity-downloads", size="sm")
-        links = gr.HTML("", elem_id="sensitivity-links")
+    copies, prepare, links = _layout.take_away("sensitivity")
     return _Shown(alert, progress, answers, maps, difference, viewer, cells, copies, prepare, links)
 
 

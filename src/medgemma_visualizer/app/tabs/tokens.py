@@ -17,7 +17,7 @@ from medgemma_visualizer.app.desk import Progress
 from medgemma_visualizer.app.page import Page, on
 from medgemma_visualizer.app.parts import Safe, copyable, escaped, in_place, note, progress_bar
 from medgemma_visualizer.app.session import Session
-from medgemma_visualizer.app.tabs import _long
+from medgemma_visualizer.app.tabs import _layout, _long
 from medgemma_visualizer.app.tabs.analysis import method_choices
 from medgemma_visualizer.app.viewer import create_viewer
 
@@ -32,12 +32,8 @@ _CLICKS = (
 
 def create(page: Page) -> None:
     """Lays the tab out."""
-    gr.HTML(f"<p>{escaped(words.TOKENS_LEAD)}</p>", elem_id="tokens-lead")
-    with gr.Row():
-        with gr.Column(scale=2, min_width=300):
-            asked = _asked()
-        with gr.Column(scale=3, min_width=300):
-            shown = _shown()
+    _layout.lead("tokens", words.TOKENS_LEAD)
+    asked, shown = _layout.two_columns(_asked, _shown)
     _Handlers(page, asked, shown).connect()
 
 
@@ -125,10 +121,7 @@ def _shown() -> _Shown:
     with gr.Accordion(words.HEADS, open=False):
         show_heads = gr.Button(words.SHOW_HEADS, elem_id="tokens-show-heads", size="sm")
         heads = gr.HTML("", elem_id="tokens-heads", js_on_load=_clicks("head", "choice"))
-    with gr.Accordion(words.TAKE, open=False):
-        copies = gr.HTML("", elem_id="tokens-copy")
-        prepare = gr.Button(words.PREPARE, elem_id="tokens-downloads", size="sm")
-        links = gr.HTML("", elem_id="tokens-links")
+    copies, prepare, links = _layout.take_away("tokens")
     return _Shown(
         *(strip, previous, following, alert, progress, viewer, caption, cell, scores, sheet),
         *(show_heads, heads, copies, prepare, links),

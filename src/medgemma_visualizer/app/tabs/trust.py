@@ -14,7 +14,7 @@ from medgemma_visualizer.app.actions.analysis import QUICK
 from medgemma_visualizer.app.page import Page, on
 from medgemma_visualizer.app.parts import escaped, in_place
 from medgemma_visualizer.app.session import Session
-from medgemma_visualizer.app.tabs import _long
+from medgemma_visualizer.app.tabs import _layout, _long
 from medgemma_visualizer.heatmaps import METHODS
 from medgemma_visualizer.runs import Built, League
 
@@ -23,7 +23,7 @@ Updates = dict[Any, Any]
 
 def create(page: Page) -> None:
     """Lays the tab out."""
-    gr.HTML(f"<p>{escaped(words.TRUST_LEAD)}</p>", elem_id="trust-lead")
+    _layout.lead("trust", words.TRUST_LEAD)
     _Handlers(page, _league(), _pictures(), _measuring()).connect()
 
 
@@ -71,10 +71,7 @@ def _league() -> _League:
     table = gr.HTML("", elem_id="trust-table")
     with gr.Accordion(words.COLUMNS_MEAN, open=False):
         columns = gr.HTML("", elem_id="trust-columns")
-    with gr.Accordion(words.TAKE, open=False):
-        copies = gr.HTML("", elem_id="trust-copy")
-        prepare = gr.Button(words.PREPARE, elem_id="trust-downloads", size="sm")
-        links = gr.HTML("", elem_id="trust-links")
+    copies, prepare, links = _layout.take_away("trust")
     return _League(alert, about, table, columns, copies, prepare, links)
 
 
