@@ -21,6 +21,7 @@ from medgemma_visualizer.app import words
 from medgemma_visualizer.app.desk import Cancelled, Progress
 from medgemma_visualizer.app.style import CSS
 from medgemma_visualizer.errors import VisualizerError
+from medgemma_visualizer.reports import HEAD
 
 #: Characters by which a template would take a text for its own.
 _TEMPLATE = str.maketrans({"{": "&#123;", "}": "&#125;", "$": "&#36;", "`": "&#96;", "\\": "&#92;"})
@@ -164,13 +165,10 @@ def facts(rows: Iterable[tuple[str, object]]) -> Safe:
 def one_file(title: str, body: str) -> bytes:
     """A page that opens from disk without a network: `body`, made of the parts of this module, and their style."""
     return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'\">"
-        f"<title>{escaped(title)}</title><style>:root {{ color-scheme: light dark; --border-color-primary: #8888; }} "
+        f"{HEAD}<title>{escaped(title)}</title>"
+        f"<style>:root {{ color-scheme: light dark; --border-color-primary: #8888; }} "
         f"body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 1rem auto; padding: 0 1rem; }} "
-        f"{CSS}</style><h1>{escaped(title)}</h1>{body}<p>{escaped(words.DISCLAIMER)}</p></html>"
+        f"{CSS}</style></head><body><h1>{escaped(title)}</h1>{body}<p>{escaped(words.DISCLAIMER)}</p></body></html>"
     ).encode()
 
 

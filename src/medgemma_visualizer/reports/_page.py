@@ -10,6 +10,17 @@ from PIL import Image
 
 FILM_PIXELS = 384
 
+#: What a page that opens from disk may load: nothing but what it holds.
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+#: How every page begins.
+HEAD = f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+"""
+
 
 def data_uri(image: Image.Image) -> str:
     """The picture as part of the page: a PNG in base64."""

@@ -1,13 +1,10 @@
 """A run's page as markup and style. Knows how things are laid out; every number comes as words already."""
 
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; \
-base-uri 'none'; form-action 'none'">
-<title>A run of {{ model }}</title>
+from medgemma_visualizer.reports._page import HEAD
+
+PAGE = (
+    HEAD
+    + """<title>A run of {{ model }}</title>
 <style>
 :root { color-scheme: light dark; --line: #8886; --page: #fff; --shade: #8881; --mark: #0072b2; }
 @media (prefers-color-scheme: dark) { :root { --page: #16181b; --mark: #6cb8f0; } }
@@ -113,3 +110,4 @@ width="{{ one.width }}" height="{{ one.height }}">{% else %}<p>No picture.</p>{%
 </body>
 </html>
 """
+)

@@ -17,19 +17,14 @@ from medgemma_visualizer.checks.wordings import Wording
 from medgemma_visualizer.data.photo import grayscale
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.figures import comparison
-from medgemma_visualizer.reports._page import FILM_PIXELS, data_uri, environment
+from medgemma_visualizer.reports._page import FILM_PIXELS, HEAD, data_uri, environment
 from medgemma_visualizer.scores.body import body_mask
 
 Films = Mapping[str, Image.Image]
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; \
-base-uri 'none'; form-action 'none'">
-<title>Does the map move with the answer?</title>
+_PAGE = (
+    HEAD
+    + """<title>Does the map move with the answer?</title>
 <style>
 :root { color-scheme: light dark; --line: #8886; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 84rem; margin: 1rem auto; padding: 0 1rem 2rem;
@@ -79,6 +74,7 @@ first less the second; JS {{ one.js }}">
 </body>
 </html>
 """
+)
 
 
 def gallery_page(found: Sensitivity, films: Films, about: str = "") -> str:

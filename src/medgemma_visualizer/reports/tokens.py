@@ -10,14 +10,11 @@ from PIL import Image
 
 from medgemma_visualizer.figures import overlay_array
 from medgemma_visualizer.records import Answer, Heatmap
-from medgemma_visualizer.reports._page import FILM_PIXELS, data_uri, environment
+from medgemma_visualizer.reports._page import FILM_PIXELS, HEAD, data_uri, environment
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>Where the model looked, token by token</title>
+_PAGE = (
+    HEAD
+    + """<title>Where the model looked, token by token</title>
 <style>
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 1rem auto; padding: 0 1rem; }
@@ -27,6 +24,8 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 1rem auto
 figure { margin: 0; } figure:target { outline: 3px solid; outline-offset: .3rem; }
 img { width: 100%; height: auto; } figcaption { font-size: .85em; } .quiet { font-size: .85em; opacity: .8; }
 </style>
+</head>
+<body>
 <h1>Where the model looked, token by token</h1>
 <p><strong>Question:</strong> {{ question }}</p>
 <p class="answer"><strong>Answer:</strong>
@@ -44,8 +43,10 @@ attention on the image{% endif %}{% if token.reason %}<br>no explanation availab
 </figure>
 {% endfor %}
 </div>
+</body>
 </html>
 """
+)
 
 
 def token_page(
