@@ -7,6 +7,23 @@ from collections.abc import Iterator
 
 import pytest
 
+from medgemma_visualizer import verbs
+from medgemma_visualizer.app.desk import Desk
+from medgemma_visualizer.app.session import Session
+
+
+@pytest.fixture(scope="module")
+def desk(demo):
+    return Desk(demo)
+
+
+@pytest.fixture(scope="module")
+def session(demo, cases):
+    """A visitor whose first case has been analysed; tests that change a session make their own."""
+    made = Session()
+    made.took(verbs.analyze(demo, cases[0], method="relevance"))
+    return made
+
 
 @pytest.fixture(scope="module")
 def loops() -> Iterator[None]:

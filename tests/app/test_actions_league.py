@@ -21,11 +21,6 @@ from medgemma_visualizer.runs import CONTROLS, metric_of
 
 
 @pytest.fixture(scope="module")
-def desk(demo):
-    return Desk(demo)
-
-
-@pytest.fixture(scope="module")
 def shown(demo):
     """The league that travels with the embedded model."""
     return runs.league_of(demo)

@@ -15,22 +15,10 @@ import pytest
 from medgemma_visualizer import verbs
 from medgemma_visualizer.app import words
 from medgemma_visualizer.app.actions import sensitivity as actions
-from medgemma_visualizer.app.desk import Cancelled, Desk, Progress
+from medgemma_visualizer.app.desk import Cancelled, Progress
 from medgemma_visualizer.app.session import Session
 from medgemma_visualizer.checks.prompts import generate_prompt_variations
 from medgemma_visualizer.errors import InputError
-
-
-@pytest.fixture(scope="module")
-def desk(demo):
-    return Desk(demo)
-
-
-@pytest.fixture(scope="module")
-def session(demo, cases):
-    made = Session()
-    made.took(verbs.analyze(demo, cases[0], method="relevance"))
-    return made
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from PIL import Image
 from medgemma_visualizer.app.actions import analysis as first_tab
 from medgemma_visualizer.app.actions import edits
 from medgemma_visualizer.app.actions import tokens as actions
-from medgemma_visualizer.app.desk import Cancelled, Desk, Progress
+from medgemma_visualizer.app.desk import Cancelled, Progress
 from medgemma_visualizer.app.session import Session, Settings
 from medgemma_visualizer.data.photo import picture
 from medgemma_visualizer.errors import InputError
@@ -21,11 +21,6 @@ from medgemma_visualizer.heatmaps import METHODS, explain_reading, question_maps
 from medgemma_visualizer.heatmaps.targets import question_token, resolve
 from medgemma_visualizer.models.reading import read
 from medgemma_visualizer.models.trace import attention_rows
-
-
-@pytest.fixture(scope="module")
-def desk(demo):
-    return Desk(demo)
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,6 @@ from medgemma_visualizer.app.desk import Cancelled, Desk, Job, Progress, Result,
 from medgemma_visualizer.progress import track
 
 
-@pytest.fixture(scope="module")
-def desk(demo):
-    return Desk(demo)
-
-
 def counted(n, pause=0.0):
     def work(model):
         for _ in track(range(n), total=n, what="probes"):

@@ -193,7 +193,9 @@ def test_round_trips_keep_finding_side_and_expected_answer(finding: Finding) -> 
     for side in SIDES:
         for term in (finding.technical[0], finding.lay[0]):
             if term.can_be(side):
-                for one in everything(base_question(term, side)):
+                made = everything(base_question(term, side))
+                assert len(made) > len(FAMILIES)
+                for one in made:
                     keeps_the_meaning(one, finding, side)
                     keeps_the_grammar(one.text)
 
@@ -201,7 +203,9 @@ def test_round_trips_keep_finding_side_and_expected_answer(finding: Finding) -> 
 @pytest.mark.slow
 def test_every_term_side_and_rule_keeps_the_meaning_and_the_grammar() -> None:
     for finding, term, side in BASES:
-        for one in everything(base_question(term, side)):
+        made = everything(base_question(term, side))
+        assert len(made) > len(FAMILIES)
+        for one in made:
             keeps_the_meaning(one, finding, side)
             keeps_the_grammar(one.text)
 
