@@ -15,9 +15,10 @@ import json
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from medgemma_visualizer.models.graphs import engine_of
 from medgemma_visualizer.models.loading import demo_folder, library_versions
 from medgemma_visualizer.models.reading import Reading, read
 from medgemma_visualizer.models.trace import attention_kind, attention_rows
+from medgemma_visualizer.records import Case
 
 TOKENS = 8
 OTHER = "Is there evidence of pneumothorax?"
@@ -228,12 +230,12 @@ def steps_of(reading: Reading) -> dict[str, float]:
     for _ in range(10):
         new = again(reading)
         works: dict[str, Callable[[], Any]] = {
-            "vision": lambda new=new: new.image_tokens,  # type: ignore[misc]
-            "answer": lambda new=new: new.generated,  # type: ignore[misc]
-            "words": lambda new=new: new.answer,  # type: ignore[misc]
-            "attention": lambda new=new: explain_reading(new, "cross_attention", "contrast"),  # type: ignore[misc]
-            "Grad-CAM": lambda new=new: explain_reading(new, "gradcam_multi_token", "contrast"),  # type: ignore[misc]
-            "Grad-CAM of the answer": lambda new=new: explain_reading(new, "gradcam_multi_token", "answer"),  # type: ignore[misc]
+            "vision": lambda new=new: new.image_tokens,
+            "answer": lambda new=new: new.generated,
+            "words": lambda new=new: new.answer,
+            "attention": lambda new=new: explain_reading(new, "cross_attention", "contrast"),
+            "Grad-CAM": lambda new=new: explain_reading(new, "gradcam_multi_token", "contrast"),
+            "Grad-CAM of the answer": lambda new=new: explain_reading(new, "gradcam_multi_token", "answer"),
         }
         for name, work in works.items():
             torch.cuda.synchronize()
@@ -515,7 +517,38 @@ def clocks() -> str:
     return done.stdout.strip()
 
 
-def main() -> None:
+@dataclass
+class Record:
+    """What was found so far, on the disk after every part: a run that is cut off has said something.
+
+    Attributes:
+        folder: Where gpu.json is written.
+        skip: Parts that are left out.
+        found: Part -> what it found, or why it failed.
+    """
+
+    folder: Path
+    skip: Sequence[str]
+    found: dict[str, Any]
+
+    def note(self, name: str, work: Callable[[], Any], part: str = "") -> None:
+        """Does a part, unless it is skipped. One that fails must not cost the others; it stands there as failed."""
+        if part in self.skip:
+            return
+        start = time.perf_counter()
+        try:
+            self.found[name] = work()
+        except Exception as error:
+            self.found[name] = f"failed: {type(error).__name__}: {error}"[:600]
+            traceback.print_exc()
+        print(f"[{time.perf_counter() - start:6.1f} s] {name}", flush=True)
+        self.save()
+
+    def save(self) -> None:
+        (self.folder / "gpu.json").write_text(json.dumps(self.found, indent=1, default=str), encoding="utf-8")
+
+
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("gpu-output"))
     parser.add_argument(
@@ -524,101 +557,95 @@ def main() -> None:
     parser.add_argument(
         "--max-memory", type=float, help="GiB that all may take once the weights are there, as --max-memory"
     )
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def of_the_package(record: Record, model: Model, case: Case, truth: Any, cases: Sequence[Case]) -> Reading:
+    """Ours: correct first, then times, steps and memory. Returns the reading that the others are asked about."""
+    record.note("all layers, bf16, against eager and the library", lambda: compared(model, case))
+    record.note("seconds of a new shape", lambda: capture_seconds(model, case))
+    record.note("parts, ms", lambda: parts(model, case))
+    record.note("ours, ms", lambda: timed(model, case))
+    reading = reading_of(model, case)
+    if truth is not None:
+        record.note("rows, bf16", lambda: rows_against(model, cases[0], truth))
+    record.note("steps, ms", lambda: steps_of(reading))
+    engine_of(model).passes.clear()  # type: ignore[union-attr]
+    record.note("ours, peak GiB", lambda: peak_gib(lambda: [whole(reading) for _ in range(3)]))
+    return reading
+
+
+def profiled(record: Record, model: Model) -> None:
+    """The kernels of each captured graph."""
+    engine = engine_of(model)
+    work = next(w for w in engine.passes.values() if w._graphs.get("step"))  # type: ignore[union-attr]
+    for name, part in (("forward", "pass"), ("backward", "pass"), ("step", "step")):
+        replay = work._graphs[part][name].replay  # type: ignore[index]
+        record.note(f"kernels of {name}", lambda replay=replay: kernels(replay))
+    work.job = None
+
+
+def plain(model: Model, case: Case, reading: Reading) -> dict[str, float]:
+    """The package over the library's own decoder, in milliseconds."""
+    with plainly(model):
+        return {
+            "whole": milliseconds(lambda: whole(reading), 3, 1),
+            "yes/no": milliseconds(lambda: whole(reading_of(model, case, 1), "contrast"), 3, 1),
+        }
+
+
+def captum(model: Model, reading: Reading) -> dict[str, float] | None:
+    """The same Grad-CAM by captum; None where it is not installed."""
+    with plainly(model):
+        work = by_captum(reading)
+        return None if work is None else {"Grad-CAM ms": milliseconds(work, 5, 1), "peak GiB": peak_gib(work)}
+
+
+def as_specified(model: Model, reading: Reading) -> dict[str, dict[str, float]]:
+    """The specification's procedure, step by step."""
+    model.hf.set_attn_implementation("eager")
+    try:
+        steps = specification(reading)
+        return {name: {"ms": milliseconds(step, 3, 1), "peak GiB": peak_gib(step)} for name, step in steps.items()}
+    finally:
+        model.hf.set_attn_implementation("sdpa")
+
+
+def main() -> None:
+    asked = parsed()
     if not torch.cuda.is_available():
         raise SystemExit(
             "No CUDA device is here; benchmarks/cpu.py and benchmarks/methods.py measure on the processor."
         )
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    asked.out.mkdir(parents=True, exist_ok=True)
     cases = load_cases("demo")
-    found: dict[str, Any] = {"card": clocks(), "versions": library_versions(), "began": time.time()}
-
-    def note(name: str, work: Callable[[], Any]) -> None:
-        start = time.perf_counter()
-        try:
-            found[name] = work()
-        except Exception as error:  # one part that fails must not cost the others
-            found[name] = f"failed: {type(error).__name__}: {error}"[:600]
-            import traceback
-
-            traceback.print_exc()
-        print(f"[{time.perf_counter() - start:6.1f} s] {name}", flush=True)
-        (arguments.out / "gpu.json").write_text(json.dumps(found, indent=1, default=str), encoding="utf-8")
-
-    if "small" not in arguments.skip:
-        note("six layers", lambda: half_against_full(cases[0]))
-        gc.collect()
-        torch.cuda.empty_cache()
-    note("rooflines", rooflines)
-    limited = arguments.max_memory is not None  # float32 weights would have taken it all
+    about = {"card": clocks(), "versions": library_versions(), "began": time.time()}
+    record = Record(asked.out, asked.skip, about)
+    record.note("six layers", lambda: half_against_full(cases[0]), "small")
+    gc.collect()
+    torch.cuda.empty_cache()
+    record.note("rooflines", rooflines)
+    limited = asked.max_memory is not None  # float32 weights would have taken it all
     model = build(dtype=torch.bfloat16 if limited else torch.float32)
     truth = None if limited else true_rows(model, cases[0])
     halve(model)
-    if arguments.max_memory is not None:
-        limit_memory(torch.device("cuda", 0), arguments.max_memory)
-    found["weights GiB"] = torch.cuda.memory_allocated() / 2**30
+    if limited:
+        limit_memory(torch.device("cuda", 0), asked.max_memory)
+    record.found["weights GiB"] = torch.cuda.memory_allocated() / 2**30
     with plainly(model):
         case = usable(model, cases)
-    note("all layers, bf16, against eager and the library", lambda: compared(model, case))
-    note("seconds of a new shape", lambda: capture_seconds(model, case))
-    note("parts, ms", lambda: parts(model, case))
-    note("ours, ms", lambda: timed(model, case))
-    reading = reading_of(model, case)
-
-    def three() -> None:
-        for _ in range(3):
-            whole(reading)
-
-    if truth is not None:
-        note("rows, bf16", lambda: rows_against(model, cases[0], truth))
-    note("steps, ms", lambda: steps_of(reading))
-    engine_of(model).passes.clear()  # type: ignore[union-attr]
-    note("ours, peak GiB", lambda: peak_gib(three))
-    if "profile" not in arguments.skip:
-        engine = engine_of(model)
-        work = next(w for w in engine.passes.values() if w._graphs.get("step"))  # type: ignore[union-attr]
-        for name, part in (("forward", "pass"), ("backward", "pass"), ("step", "step")):
-            note(f"kernels of {name}", lambda name=name, part=part: kernels(work._graphs[part][name].replay))  # type: ignore[misc]
-        work.job = None
-    if "methods" not in arguments.skip:
-        note("every method once", lambda: every_method(model, case))
-    if "plain" not in arguments.skip:
-
-        def plain() -> Any:
-            with plainly(model):
-                return {
-                    "whole": milliseconds(lambda: whole(reading), 3, 1),
-                    "yes/no": milliseconds(lambda: whole(reading_of(model, case, 1), "contrast"), 3, 1),
-                }
-
-        note("with the library's decoder, ms", plain)
-    if "captum" not in arguments.skip:
-
-        def captum() -> Any:
-            with plainly(model):
-                work = by_captum(reading)
-                return None if work is None else {"Grad-CAM ms": milliseconds(work, 5, 1), "peak GiB": peak_gib(work)}
-
-        note("captum", captum)
-    if "spec" not in arguments.skip:
-
-        def spec() -> Any:
-            model.hf.set_attn_implementation("eager")
-            try:
-                steps = specification(reading)
-                return {
-                    name: {"ms": milliseconds(step, 3, 1), "peak GiB": peak_gib(step)} for name, step in steps.items()
-                }
-            finally:
-                model.hf.set_attn_implementation("sdpa")
-
-        note("the specification's procedure", spec)
-    if "load" not in arguments.skip:
-        note("from a folder", lambda: from_folder(model, Path("/tmp/checkpoint"), case))
-    found["card at the end"] = clocks()
-    found["peak GiB of all"] = torch.cuda.max_memory_allocated() / 2**30
-    (arguments.out / "gpu.json").write_text(json.dumps(found, indent=1, default=str), encoding="utf-8")
-    print(json.dumps(found, indent=1, default=str))
+    reading = of_the_package(record, model, case, truth, cases)
+    if "profile" not in asked.skip:
+        profiled(record, model)
+    record.note("every method once", lambda: every_method(model, case), "methods")
+    record.note("with the library's decoder, ms", lambda: plain(model, case, reading), "plain")
+    record.note("captum", lambda: captum(model, reading), "captum")
+    record.note("the specification's procedure", lambda: as_specified(model, reading), "spec")
+    record.note("from a folder", lambda: from_folder(model, Path("/tmp/checkpoint"), case), "load")
+    record.found["card at the end"] = clocks()
+    record.found["peak GiB of all"] = torch.cuda.max_memory_allocated() / 2**30
+    record.save()
+    print(json.dumps(record.found, indent=1, default=str))
 
 
 if __name__ == "__main__":
