@@ -9,6 +9,7 @@ import socket
 import stat
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -135,6 +136,44 @@ def test_an_upload_over_the_limit_is_refused_and_leaves_nothing(page, monkeypatc
     assert [path for path in page.folder.rglob("*") if path.is_file()] == []
 
 
+def test_an_upload_is_served_to_nobody_not_even_by_its_address(page):
+    (path,) = httpx.post(page.url + "gradio_api/upload", files={"files": ("film.png", b"a film")}).json()
+    try:
+        assert page.folder in Path(path).parents
+        for address in (f"file={path}", f"%66ile={path}", f"file/{path}", f"file=/{path}"):
+            answer = httpx.get(f"{page.url}gradio_api/{address}")
+            assert (answer.status_code, b"a film" in answer.content) == (404, False), address
+    finally:
+        Path(path).unlink()
+
+
+@pytest.mark.parametrize("way", ["file=http://outside.example/dot.png", "proxy=http://outside.example/dot.png"])
+def test_the_server_fetches_nothing_for_anybody(page, monkeypatch, way):
+    asked, look_up = [], socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda host, *how, **more: asked.append(host) or look_up(host, *how, **more)
+    )
+    assert httpx.get(f"{page.url}gradio_api/{way}").status_code == 404
+    assert set(asked) == {"127.0.0.1"}  # this test's own
+
+
+def test_no_address_writes_what_a_visitor_did_to_the_disk(page):
+    assert httpx.get(page.url + "gradio_api/deep_link", params={"session_hash": "somebody"}).status_code == 404
+    film = {"video": ("film.mp4", b"a film")}
+    assert httpx.post(page.url + "gradio_api/process_recording", files=film).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "name", ["rebound.example", "rebound.example:7860", "127.0.0.1.rebound.example", "", "[", "192.0.2.7"]
+)
+def test_without_a_password_only_this_machines_own_names_are_answered(page, name):
+    answer = httpx.get(page.url + "config", headers={"host": name})
+    assert (answer.status_code, "dependencies" in answer.text) == (403, False)
+    assert answer.headers["cache-control"] == "no-store"
+    for own in ("localhost", "127.0.0.1:1", "[::1]:7860"):
+        assert httpx.get(page.url + "config", headers={"host": own}).status_code == 200
+
+
 def test_the_folder_for_uploads_is_this_users_alone(page):
     assert stat.S_IMODE(page.folder.stat().st_mode) == 0o700
     assert os.environ["GRADIO_TEMP_DIR"] == str(page.folder)
@@ -163,6 +202,7 @@ def test_who_is_not_named_is_not_let_in(demo, tmp_path):
         assert visitor.post("login", data={"username": "ann", "password": "guess"}).status_code == 400
         assert visitor.post("login", data={"username": "ann", "password": "secret"}).status_code == 200
         assert visitor.get("config").status_code == 200
+        assert visitor.get("config", headers={"host": "page.example"}).status_code == 200  # by a proxy, say
 
 
 def test_a_signal_to_end_ends_the_page_and_gives_the_handler_back(demo):

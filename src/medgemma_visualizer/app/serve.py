@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from medgemma_visualizer.errors import InputError
 
@@ -60,6 +61,9 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "cache-control": "no-store",
 }
+
+#: Ways of Gradio's that the page does not need: they hand out files, ask other machines, or write to the disk.
+CLOSED = tuple(f"/gradio_api/{way}" for way in ("file", "proxy", "deep_link", "process_recording"))
 
 Credentials = list[tuple[str, str]]
 
@@ -295,7 +299,10 @@ def _launched(model: Model, cases: QuestionSet | None, host: str, port: int, aut
         theme=style.theme(),
         css=style.CSS,
         head=style.HEAD,
-        app_kwargs={"middleware": [_headers()], "docs_url": None, "redoc_url": None, "openapi_url": None},
+        app_kwargs={
+            "middleware": [_headers(), _doors(open_to_all=auth is None)],
+            **dict.fromkeys(("docs_url", "redoc_url", "openapi_url")),
+        },
     )
     return demo
 
@@ -322,6 +329,39 @@ def _headers() -> Any:
             await self.app(scope, receive, sending)
 
     return Middleware(Headers)
+
+
+def _doors(open_to_all: bool) -> Any:
+    """Refuses `CLOSED`; and, where no password does, whoever names another machine.
+
+    A web page from elsewhere can have its own name lead to this machine (DNS rebinding) and so read what is shown here;
+    the name stays in the request. An upload's address would serve it to everybody who has that address.
+    """
+    from starlette.middleware import Middleware
+    from starlette.responses import PlainTextResponse
+
+    class Doors:
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            app = self.app
+            if scope["type"] == "http" and scope["path"].startswith(CLOSED):
+                app = PlainTextResponse("The page does not need this address, so it is closed.", 404)
+            elif scope["type"] == "http" and open_to_all and not is_loopback(_named(scope)):
+                app = PlainTextResponse("This page is for its own machine: open it at 127.0.0.1, or use --auth.", 403)
+            await app(scope, receive, send)
+
+    return Middleware(Doors)
+
+
+def _named(scope: Any) -> str:
+    """The machine that a request names, without its port; "" where it names none."""
+    host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 @contextmanager
