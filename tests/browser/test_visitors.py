@@ -15,12 +15,22 @@ SCRIPT = (
 
 def test_two_visitors_never_see_each_others_things(visit: Callable[..., Visitor], cases: Any) -> None:
     one, other = visit().arrived(), visit().arrived()
-    mine = "Is there a pneumothorax, asked by the first visitor?"
+    mine, theirs = (
+        "Is there a pneumothorax, asked by the first visitor?",
+        f"{cases[2].question} Asked by the second visitor?",
+    )
     one.types(mine)
     other.chooses(2)
     assert one.analyses()["Question"] == mine
-    other.types(cases[2].question + " Asked by the second visitor?")
-    assert other.analyses()["Question"].endswith("second visitor?")
+    other.types(theirs)
+    assert other.analyses()["Question"] == theirs
+    for visitor, asked in ((one, mine), (other, theirs)):  # what the server has kept of each, on another tab
+        film = visitor.find("#analysis-viewer-film").get_attribute("src")
+        visitor.opens("Token-Conditioned Analysis")
+        visitor.find("#tokens-strip button[aria-pressed=true]").wait_for(timeout=ANALYSIS)
+        assert visitor.facts("#tokens-case")["Question"] == asked
+        assert visitor.find("#tokens-viewer-film").get_attribute("src") == film
+    one.opens("MIMIC Question Analysis")
     one.find("#analysis-upload input[type=file]").set_input_files(cases[4].image)
     one.page.wait_for_function("() => !document.querySelector('#analysis-answer dl')")
     private = one.find("#analysis-viewer-film").get_attribute("src")
