@@ -14,12 +14,14 @@ import pytest
 import torch
 
 from medgemma_visualizer import verbs
+from medgemma_visualizer.data.photo import picture
 from medgemma_visualizer.errors import VisualizerError
 from medgemma_visualizer.records import Case
-from medgemma_visualizer.runs import shards
+from medgemma_visualizer.runs import films, shards
+from medgemma_visualizer.runs.films import OUT_OF_MEMORY, encode
 from medgemma_visualizer.runs.judging import judged, kind_of
 from medgemma_visualizer.runs.plan import RunPlan, shards_of
-from medgemma_visualizer.runs.shards import OUT_OF_MEMORY, ask_all, encode
+from medgemma_visualizer.runs.shards import ask_all
 
 
 def rows(model: Any, cases: list[Case], plan: RunPlan, **how: Any) -> list[dict[str, Any]]:
@@ -79,7 +81,7 @@ def test_a_picture_that_is_missing_fails_with_all_its_questions_and_the_others_d
 
 def test_a_question_that_is_too_long_fails_alone(demo: Any, cases: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     longest = replace(cases[0], id="long", question="word " * 190)
-    limit = len(shards.read(demo, shards.picture(cases[0]), cases[0].question).prompt.ids) + 20
+    limit = len(shards.read(demo, picture(cases[0]), cases[0].question).prompt.ids) + 20
     monkeypatch.setattr(demo, "family", replace(demo.family, max_positions=lambda config: limit))
     found = rows(demo, [longest, cases[0]], RunPlan(("cross_attention",)))
     assert [(row["case_id"], row["failed"]) for row in found] == [("long", True), (cases[0].id, False)]
@@ -138,6 +140,65 @@ def test_other_wordings_are_rows_of_their_own_with_their_distance_from_the_quest
     assert {row["wording"] for row in rows(demo, [strange], RunPlan(("cross_attention",), prompts=2))} <= {0, 1, 2}
 
 
+@pytest.mark.parametrize("method", ["gradcam_multi_token", "cross_attention"])
+def test_questions_that_are_asked_together_get_the_rows_that_each_gets_alone(
+    demo: Any, cases: Any, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [*cases[:5], replace(cases[0], id="own words", question="Describe the film.", truth=None)]
+    plan = RunPlan((method,), prompts=1, max_new_tokens=6)
+    alone = rows(demo, asked, plan)
+    together: list[int] = []
+    answer_together = shards.answer_together
+    monkeypatch.setattr(
+        shards, "answer_together", lambda some, *how: together.append(len(some)) or answer_together(some, *how)
+    )
+    found = rows(replace(demo, fast=True), asked, replace(plan, batch=4))
+    assert sum(together) == len(alone)  # none of them was asked by itself
+    assert max(together) == 4
+    assert [row.keys() for row in found] == [row.keys() for row in alone]
+    for one, other in zip(found, alone, strict=True):
+        for name, value in other.items():
+            if isinstance(value, float):
+                assert one[name] == pytest.approx(value, rel=1e-2, abs=1e-3), name
+            elif name == "map":
+                np.testing.assert_allclose(one[name], value, rtol=1e-2, atol=1e-3 * max(value))
+            else:
+                assert one[name] == value, name
+
+
+def test_what_fails_together_is_asked_alone(demo: Any, cases: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(some: Any, *_: Any) -> Any:
+        raise RuntimeError("no")
+
+    plan = RunPlan(("cross_attention",), max_new_tokens=4)
+    expected = rows(replace(demo, fast=True), list(cases[:3]), plan)
+    monkeypatch.setattr(shards, "answer_together", fails)
+    found = rows(replace(demo, fast=True), list(cases[:3]), replace(plan, batch=3))
+    assert [(row["case_id"], row["answer"], row["failed"]) for row in found] == [
+        (row["case_id"], row["answer"], False) for row in expected
+    ]
+
+
+def test_a_batch_of_questions_that_does_not_fit_is_halved(
+    demo: Any, cases: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    answer_together = shards.answer_together
+
+    def small(some: Any, *how: Any) -> Any:
+        sizes.append(len(some))
+        if len(some) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return answer_together(some, *how)
+
+    monkeypatch.setattr(shards, "answer_together", small)
+    plan = RunPlan(("cross_attention",), max_new_tokens=4, batch=4)
+    found = rows(replace(demo, fast=True), list(cases[:4]), plan)
+    assert sizes[0] == 4
+    assert set(sizes[1:]) == {2}
+    assert not any(row["failed"] for row in found)
+
+
 def test_stop_ends_the_work_after_the_picture_in_hand(demo: Any, cases: Any) -> None:
     groups = [group for shard in shards_of(cases[:12], 100) for group in shard.groups]
     looks = iter([False, True])
@@ -184,7 +245,7 @@ def test_another_error_is_no_want_of_memory() -> None:
 def test_pictures_are_read_ahead_but_not_all_at_once() -> None:
     read: list[int] = []
     with ThreadPoolExecutor(1) as pool:
-        futures = shards._ahead(pool, lambda k: read.append(k) or k, range(100), 3)
+        futures = films.ahead(pool, lambda k: read.append(k) or k, range(100), 3)
         first = next(futures)
         assert first.result() == 0
         pool.submit(lambda: None).result()  # whatever was handed in before is done now
@@ -225,7 +286,7 @@ def test_a_picture_is_let_go_of_with_its_graph_once_its_questions_are_asked(demo
     gc.collect()
     gc.disable()  # Python's search for circles comes seldom: a long run must not wait for it
     try:
-        reading = shards.read(demo, shards.picture(cases[0]), cases[0].question)
+        reading = shards.read(demo, picture(cases[0]), cases[0].question)
         with read_once(reading, "relevance") as ask:
             made.append(weakref.ref(ways._beginning.get()))
             assert explain_reading(ask(cases[0].question), "relevance").available

@@ -171,12 +171,12 @@ class _Pass:
         self.embeds[:, :length].copy_(job.embeds)
         self.embeds[:, length:].zero_()
         padded = [*job.rows, *[job.rows[-1]] * (self.shape.rows - len(job.rows))]
-        self.rows.copy_(_sent(padded, self.model.device))
+        self.rows.copy_(sent(padded, self.model.device))
         blocks = lean.image_blocks(self.model, job.ids).tolist()
         blocks = (*blocks, *[-1] * (self.shape.length - length))
         if blocks != self._blocks:
             self._blocks = blocks
-            for kind, sees in lean.allowed(self.model, _sent(blocks, self.model.device)).items():
+            for kind, sees in lean.allowed(self.model, sent(blocks, self.model.device)).items():
                 self.places.masks[kind].copy_(lean.additive(self.model, sees))
 
     def _forward(self) -> None:
@@ -210,7 +210,7 @@ class _Pass:
         self.slot.fill_(self.shape.rows - 1)  # the prompt's last row is kept already
         self._note(logits)
         ids: list[int] = []
-        told = _Told(self.told)
+        told = Told(self.told)
         told.send(0)
         for n in range(most):
             if n + 1 < most:
@@ -218,7 +218,7 @@ class _Pass:
                 told.send(n + 1)
             best, finite = told.get(n)
             if not finite:
-                raise _not_finite()
+                raise not_finite()
             if best in stop:
                 break
             ids.append(best)
@@ -282,7 +282,7 @@ class _Pass:
     def attention(self, ids: tuple[int, ...], rows: Sequence[int], layers: Sequence[int]) -> torch.Tensor:
         """Attention float32 (layers, H, rows, S) from the queries and keys of the pass that answered."""
         slots = [slot for slot in map(self._slot, rows) if slot is not None]
-        return _attention(self.model, ids, rows, layers, self.queries[:, :, slots], self.keys[:, :, : len(ids)])
+        return attention_of(self.model, ids, rows, layers, self.queries[:, :, slots], self.keys[:, :, : len(ids)])
 
     # -- capturing -------------------------------------------------------------------------------------------------
 
@@ -304,7 +304,7 @@ class _Pass:
         works = {"step": self._step} if part == "step" else {"forward": self._forward, "backward": self._backward}
         before, saved = torch.cuda.memory_allocated(), [t.clone() for t in self._touched()]
         try:
-            self._graphs[part] = _captured(works)
+            self._graphs[part] = captured(works)
         except torch.OutOfMemoryError:
             logger.warning(
                 "Too little GPU memory to capture a pass of %d positions; it is launched.", self.shape.length
@@ -318,7 +318,7 @@ class _Pass:
         return [self.token, self.at, self.step, self.slot, self.told, self.logprobs]
 
 
-def _captured(works: dict[str, Callable[[], None]]) -> dict[str, torch.cuda.CUDAGraph]:
+def captured(works: dict[str, Callable[[], None]]) -> dict[str, torch.cuda.CUDAGraph]:
     """Graphs of works that follow each other, in one pool of memory."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -334,7 +334,7 @@ def _captured(works: dict[str, Callable[[], None]]) -> dict[str, torch.cuda.CUDA
     return graphs
 
 
-class _Told:
+class Told:
     """What a pass writes down, sent to the processor step by step without waiting for it."""
 
     def __init__(self, told: torch.Tensor) -> None:
@@ -349,21 +349,20 @@ class _Told:
             self._events[n] = torch.cuda.Event()
             self._events[n].record()
 
-    def get(self, n: int) -> tuple[int, bool]:
-        """The id of token n, and whether its logits were finite."""
+    def get(self, n: int) -> list[Any]:
+        """What was written down in step n."""
         if self._cuda:
             self._events.pop(n).synchronize()
-        best, finite = self._here[n].tolist()
-        return best, bool(finite)
+        return list(self._here[n].tolist())
 
 
-def _sent(values: Sequence[int], device: torch.device) -> torch.Tensor:
+def sent(values: Sequence[int], device: torch.device) -> torch.Tensor:
     """Whole numbers on a device, without waiting for the work that is queued there."""
     here = torch.tensor(values, dtype=torch.long)
     return here.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else here.to(device)
 
 
-def _not_finite() -> VisualizerError:
+def not_finite() -> VisualizerError:
     return VisualizerError(
         "The logits of the answer are not finite. Load the model with dtype='float32' and try again."
     )
@@ -398,6 +397,8 @@ class Engine:
         self.model = replace(model, hf=weakref.proxy(model.hf))  # the modules keep the engine, not the other way round
         self.limit = _limit(model.device) if limit is None else limit
         self.passes: OrderedDict[Shape, _Pass] = OrderedDict()
+        self.batches: weakref.WeakSet[Any] = weakref.WeakSet()  # what `batches` has read and somebody still holds
+        self.steps: OrderedDict[tuple[int, int, int], Any] = OrderedDict()  # its decoding, by shape
         self._weights = [*model.text.parameters(), *model.head.parameters()]
         self._places = [weight.data_ptr() for weight in self._weights]
 
@@ -432,6 +433,10 @@ class Engine:
     ) -> torch.Tensor:
         """Attention float32 (layers, H, rows, S) of rows: from the pass that answered where it has them."""
         with self.lock:
+            for batch in tuple(self.batches):
+                if batch.knows(ids, tokens, rows):
+                    found: torch.Tensor = batch.attention(ids, tokens, rows, layers)
+                    return found
             work = self._holder(ids, tokens, rows)
             if work is None and self.fits(len(ids), rows):
                 work, job = self._job(ids, tokens, embed(self.model, ids, tokens), rows)
@@ -449,7 +454,7 @@ class Engine:
         room: int = STEP,
     ) -> tuple[_Pass, Job]:
         """The pass and the job for rows of a prompt; a pass whose buffers hold them already, where there is one."""
-        weights = self._changes()
+        weights = self.changes()
         for work in self.passes.values():
             if work.job is not None and work.job.answers(ids, tokens, weights, rows) and work.shape.room >= room:
                 self.passes.move_to_end(work.shape)
@@ -465,7 +470,7 @@ class Engine:
         return self.passes[shape]
 
     def _holder(self, ids: tuple[int, ...], tokens: torch.Tensor, rows: Sequence[int]) -> _Pass | None:
-        weights = self._changes()
+        weights = self.changes()
         for work in self.passes.values():
             job = work.job
             if job is not None and job.answers(job.ids, tokens, weights, ()) and work.knows(ids, rows):
@@ -480,11 +485,12 @@ class Engine:
             if self.passes[shape] is not used:
                 del self.passes[shape]
 
-    def _changes(self) -> int:
+    def changes(self) -> int:
         """Grows whenever a weight of the decoder is written; passes that were captured with weights elsewhere go."""
         places = [weight.data_ptr() for weight in self._weights]
         if places != self._places:
             self.passes.clear()
+            self.steps.clear()
             self._places = places
         return sum(weight._version for weight in self._weights)
 
@@ -505,7 +511,7 @@ def embed(model: Model, ids: tuple[int, ...], tokens: torch.Tensor) -> torch.Ten
         raise InputError(
             f"The prompt has {len(at)} places for image tokens, {tokens.shape[1]} were given. One image a prompt."
         )
-    words = model.text.get_input_embeddings()(_sent([0 if i == token else i for i in ids], model.device))  # (S, D)
+    words = model.text.get_input_embeddings()(sent([0 if i == token else i for i in ids], model.device))  # (S, D)
     embeds = words.to(tokens.dtype).expand(tokens.shape[0], -1, -1).clone()  # (B, S, D)
     together = at[-1] - at[0] + 1 == len(at)
     embeds[:, slice(at[0], at[-1] + 1) if together else at] = tokens
@@ -521,7 +527,7 @@ def launched_attention(
 
     def keep(layer: int, query: Any, key: Any, value: Any) -> tuple[torch.Tensor, torch.Tensor]:
         if layer in layers:
-            one = _attention(model, ids, rows, [layer], query[:, :, list(rows)], key, first=layer)
+            one = attention_of(model, ids, rows, [layer], query[:, :, list(rows)], key, first=layer)
             found[layer] = one[0]
         return key, value
 
@@ -529,7 +535,7 @@ def launched_attention(
     return torch.stack([found[layer] for layer in layers])
 
 
-def _attention(
+def attention_of(
     model: Model,
     ids: tuple[int, ...],
     rows: Sequence[int],
@@ -550,8 +556,8 @@ def _attention(
     query = query.unflatten(1, (key.shape[1], -1))  # (layers, H_kv, G, R, d)
     scores = torch.einsum("lhgrd,lhkd->lhgrk", query, key).flatten(1, 2)
     scores = scores * float(model.text.layers[0].self_attn.scaling)
-    blocks = _sent(lean.image_blocks(model, ids).tolist(), keys.device)
-    sees = lean.allowed(model, blocks, _sent(rows, keys.device))
+    blocks = sent(lean.image_blocks(model, ids).tolist(), keys.device)
+    sees = lean.allowed(model, blocks, sent(rows, keys.device))
     mask = torch.stack([sees[config.layer_types[layer]] for layer in layers])[:, None]  # (layers, 1, R, S)
     return scores.masked_fill(~mask, -torch.inf).softmax(-1)
 

@@ -43,7 +43,7 @@ def add_norm(residual: torch.Tensor, x: torch.Tensor, inner: torch.Tensor, outer
 def norm_rotate(
     x: torch.Tensor, weight: torch.Tensor, eps: float, cos: torch.Tensor, sin: torch.Tensor
 ) -> torch.Tensor:
-    """Norm of every head, then rotary position (Su 2021): x (B, S, H, d), cos and sin (1, S, d) -> (B, H, S, d)."""
+    """Norm of every head, then rotary position (Su 2021): x (B, S, H, d), cos, sin (1 or B, S, d) -> (B, H, S, d)."""
     if fused(x):
         out: torch.Tensor = _NormRotate.apply(x, weight, eps, cos, sin)
         return out

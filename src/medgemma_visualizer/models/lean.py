@@ -25,8 +25,8 @@ class Places:
     """What the decoder must know of a sequence besides its embeddings, for each kind of layer.
 
     Attributes:
-        rotations: cos and sin, each (1, Q, d), in the model's dtype.
-        masks: (1, 1, G · Q, K) in the model's dtype, 0 or −inf, each row of positions once for each of the G query
+        rotations: cos and sin, each (1 or B, Q, d), in the model's dtype.
+        masks: (1 or B, 1, G · Q, K) in the model's dtype, 0 or −inf, each row of positions once for each of the G query
             heads that share a key.
     """
 
@@ -84,9 +84,10 @@ def image_blocks(model: Model, ids: Sequence[int]) -> np.ndarray:
 
 
 def additive(model: Model, sees: torch.Tensor) -> torch.Tensor:
-    """bool (Q, K) -> 0 or −inf (1, 1, G · Q, K) in the model's dtype."""
+    """bool (Q, K), or (B, Q, K) -> 0 or −inf (1 or B, 1, G · Q, K) in the model's dtype."""
+    sees = sees if sees.ndim == 3 else sees[None]
     empty = torch.zeros(sees.shape, dtype=model.dtype, device=sees.device).masked_fill(~sees, -torch.inf)
-    return empty.repeat(groups(model), 1)[None, None]
+    return empty.repeat(1, groups(model), 1)[:, None]
 
 
 def rotations(model: Model, positions: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

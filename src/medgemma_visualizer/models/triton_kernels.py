@@ -55,7 +55,7 @@ def _add_norm_back(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _norm_rotate(  # type: ignore[no-untyped-def]
-    x, weight, cos, sin, out, eps, places, heads, size, HEADS: tl.constexpr, BLOCK: tl.constexpr
+    x, weight, cos, sin, out, eps, turn, places, heads, size, HEADS: tl.constexpr, BLOCK: tl.constexpr
 ):
     token, head, at = tl.program_id(0).to(tl.int64), tl.arange(0, HEADS)[:, None], tl.arange(0, BLOCK)[None]
     batch, place = token // places, token % places
@@ -71,8 +71,9 @@ def _norm_rotate(  # type: ignore[no-untyped-def]
     here = at < size
     straight = straight * root * (1.0 + tl.load(weight + at, mask=here, other=0.0).to(tl.float32))
     turned = turned * root * (1.0 + tl.load(weight + other, mask=here, other=0.0).to(tl.float32)) * sign
-    c = tl.load(cos + place * size + at, mask=here, other=0.0).to(tl.float32)
-    s = tl.load(sin + place * size + at, mask=here, other=0.0).to(tl.float32)
+    turned_by = batch * turn + place * size + at
+    c = tl.load(cos + turned_by, mask=here, other=0.0).to(tl.float32)
+    s = tl.load(sin + turned_by, mask=here, other=0.0).to(tl.float32)
     first = (straight.to(kind).to(tl.float32) * c).to(kind).to(tl.float32)
     second = (turned.to(kind).to(tl.float32) * s).to(kind).to(tl.float32)
     where = ((batch * heads + head) * places + place) * size + at
@@ -81,7 +82,7 @@ def _norm_rotate(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _norm_rotate_back(  # type: ignore[no-untyped-def]
-    slope, by_batch, by_head, by_place, x, weight, cos, sin, back, eps, places, heads, size,
+    slope, by_batch, by_head, by_place, x, weight, cos, sin, back, eps, turn, places, heads, size,
     HEADS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     token, head, at = tl.program_id(0).to(tl.int64), tl.arange(0, HEADS)[:, None], tl.arange(0, BLOCK)[None]
@@ -91,8 +92,9 @@ def _norm_rotate_back(  # type: ignore[no-untyped-def]
     other = tl.where(at < half, at + half, at - half)
     sign = tl.where(at < half, 1.0, -1.0)
     start = slope + batch * by_batch + head * by_head + place * by_place
-    c = tl.load(cos + place * size + at, mask=here, other=0.0).to(tl.float32)
-    s = tl.load(sin + place * size + other, mask=here, other=0.0).to(tl.float32)
+    turned_by = batch * turn + place * size
+    c = tl.load(cos + turned_by + at, mask=here, other=0.0).to(tl.float32)
+    s = tl.load(sin + turned_by + other, mask=here, other=0.0).to(tl.float32)
     g = tl.load(start + at, mask=inside, other=0.0).to(tl.float32) * c
     g += tl.load(start + other, mask=inside, other=0.0).to(tl.float32) * s * sign
     g = g * (1.0 + tl.load(weight + at, mask=here, other=0.0).to(tl.float32))
@@ -212,11 +214,16 @@ def add_norm_back(slope_summed: Any, slope: Any, summed: Any, x: Any, inner: Any
     return back, back_x
 
 
+def _turn(cos: Any) -> int:
+    """Numbers between the rotations of two sequences; none where all are turned alike."""
+    return cos[0].numel() if cos.shape[0] > 1 else 0
+
+
 def norm_rotate(x: Any, weight: Any, eps: float, cos: Any, sin: Any) -> Any:
     batch, places, heads, size = x.shape
     out = x.new_empty(batch, heads, places, size)
     blocks = {"HEADS": triton.next_power_of_2(heads), "BLOCK": triton.next_power_of_2(size)}
-    _norm_rotate[(batch * places,)](x, weight, cos, sin, out, eps, places, heads, size, **blocks)
+    _norm_rotate[(batch * places,)](x, weight, cos, sin, out, eps, _turn(cos), places, heads, size, **blocks)
     return out
 
 
@@ -226,7 +233,7 @@ def norm_rotate_back(slope: Any, x: Any, weight: Any, eps: float, cos: Any, sin:
     back = torch.empty_like(x)
     blocks = {"HEADS": triton.next_power_of_2(heads), "BLOCK": triton.next_power_of_2(size)}
     _norm_rotate_back[(batch * places,)](
-        slope, *slope.stride()[:3], x, weight, cos, sin, back, eps, places, heads, size, **blocks
+        slope, *slope.stride()[:3], x, weight, cos, sin, back, eps, _turn(cos), places, heads, size, **blocks
     )
     return back
 

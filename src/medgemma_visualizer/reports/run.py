@@ -23,9 +23,9 @@ from medgemma_visualizer.reports import _run_view as view
 from medgemma_visualizer.reports._page import FILM_PIXELS, data_uri, environment
 from medgemma_visualizer.reports._run_html import PAGE
 from medgemma_visualizer.reports.export import DATA_USE, LEVELS, Level, as_csv, exported
+from medgemma_visualizer.runs.films import film_digest
 from medgemma_visualizer.runs.folder import PARTS
 from medgemma_visualizer.runs.results import VALUE, written
-from medgemma_visualizer.runs.shards import film_digest
 from medgemma_visualizer.runs.summary import (
     Columns,
     Share,

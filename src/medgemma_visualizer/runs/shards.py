@@ -1,56 +1,63 @@
 """The work on one shard: pictures read ahead, each encoded once for all of its questions, rows out.
 
-Knows pictures, questions and rows; does not know who asks for a shard or how many work on others. What goes wrong with
-a case becomes its row; only what would go wrong with every case (a full disk) ends the work.
+Knows questions and rows; does not know who asks for a shard or how many work on others. What goes wrong with a case
+becomes its row; only what would go wrong with every case (a full disk) ends the work.
 """
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from PIL.Image import Image
 
 from medgemma_visualizer.checks.compare import read_once
 from medgemma_visualizer.checks.curves import curve_metrics
 from medgemma_visualizer.checks.prompts import Variation, variations
 from medgemma_visualizer.checks.randomisation import signed_map
-from medgemma_visualizer.data.photo import grayscale, picture
-from medgemma_visualizer.data.sources import is_demo_film
 from medgemma_visualizer.errors import InputError, UnavailableError, VisualizerError
-from medgemma_visualizer.grid import coverage, ranked_cells
+from medgemma_visualizer.grid import ranked_cells
 from medgemma_visualizer.heatmaps.explain import explain_or_say_why
 from medgemma_visualizer.heatmaps.targets import Aim, resolve
+from medgemma_visualizer.heatmaps.together import answer_together
 from medgemma_visualizer.models.adapter import Model
+from medgemma_visualizer.models.batches import go_together
 from medgemma_visualizer.models.devices import cleanup_memory, trim_memory
-from medgemma_visualizer.models.forward import image_tokens, prepared
 from medgemma_visualizer.models.reading import Reading, read
 from medgemma_visualizer.progress import listening
 from medgemma_visualizer.records import Case, Heatmap
 from medgemma_visualizer.runs import measure
+from medgemma_visualizer.runs.films import (
+    OUT_OF_MEMORY,
+    Encoded,
+    Film,
+    ahead,
+    encoded,
+    film_of,
+    in_halves,
+    is_out_of_memory,
+    readers,
+)
 from medgemma_visualizer.runs.judging import judged, kind_of
 from medgemma_visualizer.runs.plan import RunPlan
 from medgemma_visualizer.runs.results import AGREEMENT, CHANCE, FAITHFULNESS, VALUE, Row, score_columns
 from medgemma_visualizer.runs.work import one_thread
 from medgemma_visualizer.scores.agreement import agreement_scores
-from medgemma_visualizer.scores.body import body_mask
 from medgemma_visualizer.scores.localisation import localisation_scores
 from medgemma_visualizer.scores.quality import quality_scores
 
-T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
 Group = Sequence[Case]  # cases of one picture
 
 #: Pictures between two times that memory is given back; it takes a few milliseconds.
 TRIM_EVERY = 32
-OUT_OF_MEMORY = "the device's memory does not hold this case; use --batch 1, a larger device, or another method"
 
 
 @dataclass(frozen=True)
@@ -73,147 +80,272 @@ class Answered:
         return len({row["case_id"] for row in self.rows if row["failed"]})
 
 
-@dataclass(frozen=True)
-class _Film:
-    """A picture as it was read ahead.
-
-    Attributes:
-        image: RGB.
-        pixel_values: (1, 3, height, width), as the model's processor makes them; not on the device yet, as the thread
-            that reads ahead must not disturb what the device is doing.
-        body: Coverage of each cell of the model's grid, (rows, cols).
-        digest: First sixteen hex digits of the SHA-256 of its pixels.
-        foreign: Whether the embedded model is asked about a film that is none of its own.
-    """
-
-    image: Image
-    pixel_values: Any
-    body: np.ndarray
-    digest: str
-    foreign: bool
-
-
 def ask_all(
     model: Model, groups: Sequence[Group], plan: RunPlan, stop: Callable[[], bool] = lambda: False
 ) -> Iterator[Answered]:
     """Asks every case of some pictures; results come picture by picture, in order.
 
-    While the model computes, a thread reads the next pictures. The same cases give the same rows to the last bit,
-    whatever was asked before, except that a batch of other pictures may change last digits.
+    While the model computes, threads read the next pictures; a GPU encodes the next batch while the maps of the one
+    before are made. The same cases give the same rows to the last bit, whatever was asked before, except that a batch
+    of other pictures may change last digits.
 
     Args:
         model: Asked, on one thread of this process.
         groups: Cases of one picture each.
         plan: What is asked.
-        stop: Asked between pictures; where it says True the work ends after the picture in hand.
+        stop: Asked between batches; where it says True the work ends after the batch in hand.
     """
-    with one_thread(), ThreadPoolExecutor(1) as reader:
-        films = _ahead(reader, lambda group: _film(model, group[0]), groups, 2 * plan.batch)
-        for start in range(0, len(groups), plan.batch):
+    with one_thread(), ThreadPoolExecutor(readers(model)) as pool:
+        films = ahead(pool, lambda group: film_of(model, group[0]), groups, 2 * plan.batch)
+        batches = [groups[start : start + plan.batch] for start in range(0, len(groups), plan.batch)]
+        seen = _seen_ahead(model, batches, films, plan)
+        for number in range(1, len(batches) + 1):
             if stop():
-                reader.shutdown(cancel_futures=True)
+                pool.shutdown(cancel_futures=True)
                 return
             with listening(lambda done, total, what: None):  # steps inside a case are nobody's progress
-                answered = list(_batch(model, groups[start : start + plan.batch], films, plan))
+                answered = list(_answers(next(seen), plan))
             yield from answered
-            if start // TRIM_EVERY < (start + plan.batch) // TRIM_EVERY:
+            if (number - 1) * plan.batch // TRIM_EVERY < number * plan.batch // TRIM_EVERY:
                 trim_memory()
 
 
-def _ahead(
-    pool: ThreadPoolExecutor, function: Callable[[T], Any], items: Sequence[T], number: int
-) -> Iterator[Future[Any]]:
-    """Futures in the order of the items, with some more of them under way."""
-    under_way: deque[Future[Any]] = deque()
-    for item in items:
-        under_way.append(pool.submit(function, item))
-        if len(under_way) > number:
-            yield under_way.popleft()
-    yield from under_way
+@dataclass(frozen=True)
+class _Seen:
+    """Pictures of a batch that the vision tower has read, or is reading.
+
+    Attributes:
+        groups: Cases of each.
+        films: Each as it was read, or why it was not.
+        encoded: Of those that were.
+        seconds: What a picture took until here.
+    """
+
+    model: Model
+    groups: tuple[Group, ...]
+    films: tuple[Film | str, ...]
+    encoded: Encoded
+    seconds: float
+
+    def each(self) -> Iterator[tuple[Group, Film | str, Any]]:
+        """Each picture's cases, the picture with its pixel values on the device, and its tokens; or a reason."""
+        there = iter(zip(self.encoded.films, self.encoded.tokens, strict=True))
+        for group, film in zip(self.groups, self.films, strict=True):
+            yield (group, film, None) if isinstance(film, str) else (group, *next(there))
 
 
-def _film(model: Model, case: Case) -> _Film:
-    image = picture(case)
-    return _Film(
-        image=image,
-        pixel_values=prepared(model.processor, [image]),
-        body=coverage(body_mask(grayscale(image)), *model.grid),
-        digest=film_digest(image),
-        foreign=model.is_demo and not is_demo_film(image),
-    )
+def _seen_ahead(
+    model: Model, batches: Sequence[Sequence[Group]], films: Iterator[Future[Any]], plan: RunPlan
+) -> Iterator[_Seen]:
+    """Batches as they are seen; on a GPU the next one is on its way, on a stream of its own, when one is given out."""
+    if model.device.type != "cuda":
+        yield from (_see(model, batch, films, None) for batch in batches)
+        return
+    import torch
+
+    stream, before = torch.cuda.Stream(model.device), None
+    for batch in batches:
+        seen = _see(model, batch, films, stream)
+        if before is not None:
+            yield before
+        before = seen
+    if before is not None:
+        yield before
 
 
-def film_digest(image: Image) -> str:
-    """First sixteen hex digits of the SHA-256 of a picture's pixels, as in `analyze`."""
-    return hashlib.sha256(np.asarray(image).tobytes()).hexdigest()[:16]
-
-
-def _batch(model: Model, groups: Sequence[Group], films: Iterator[Future[Any]], plan: RunPlan) -> Iterator[Answered]:
-    """Encodes the pictures of a batch together, then asks about each."""
+def _see(model: Model, groups: Sequence[Group], films: Iterator[Future[Any]], stream: Any) -> _Seen:
     start = time.perf_counter()
-    read_films = [_film_or_reason(group, next(films)) for group in groups]
-    read_films = [_on_device(film, model) for film in read_films]
-    there = [film for film in read_films if isinstance(film, _Film)]
-    tokens = iter(encode(lambda some: image_tokens(model, some), [film.pixel_values for film in there]))
-    shared = (time.perf_counter() - start) / len(groups)
-    for group, film in zip(groups, read_films, strict=True):
-        if isinstance(film, str):
-            yield Answered(tuple(group), tuple(_failure(case, film) for case in group), dict.fromkeys(_ids(group), 0.0))
-            continue
-        encoded = next(tokens)
-        if isinstance(encoded, str):
-            rows = tuple(_failure(case, encoded) for case in group)
-            yield Answered(tuple(group), rows, dict.fromkeys(_ids(group), 0.0))
-        else:
-            yield _group(_Asking(model, film, encoded, plan), group, shared)
+    read_films = tuple(_film_or_reason(group, next(films)) for group in groups)
+    there = encoded(model, [film for film in read_films if isinstance(film, Film)], stream)
+    return _Seen(model, tuple(groups), read_films, there, (time.perf_counter() - start) / len(groups))
 
 
-def _on_device(film: _Film | str, model: Model) -> _Film | str:
-    if isinstance(film, str):
-        return film
-    return replace(film, pixel_values=film.pixel_values.to(model.device, model.dtype))
-
-
-def _ids(group: Group) -> list[str]:
-    return [case.id for case in group]
-
-
-def _film_or_reason(group: Group, film: Future[Any]) -> _Film | str:
+def _film_or_reason(group: Group, film: Future[Any]) -> Film | str:
     try:
-        found: _Film = film.result()
+        found: Film = film.result()
         return found
     except Exception as error:
         return reason_of(error, group[0])
 
 
-def encode(encoder: Callable[[Any], Any], inputs: Sequence[Any]) -> list[Any]:
-    """Encodes pictures (1, 3, height, width) in as few passes as memory allows: a tensor (1, N, D) each, or a reason.
+def _answers(seen: _Seen, plan: RunPlan) -> Iterator[Answered]:
+    """Asks about each picture of a batch."""
+    seen.encoded.wait()
+    start = time.perf_counter()
+    known: dict[tuple[str, str], _Said] = {}
+    asked: list[tuple[Group, _Asking | str]] = []
+    for group, film, tokens in seen.each():
+        failed = film if isinstance(film, str) else tokens if isinstance(tokens, str) else None
+        asked.append((group, failed or _Asking(seen.model, film, tokens, plan, known)))  # type: ignore[arg-type]
+    known.update(_together([(group, one) for group, one in asked if isinstance(one, _Asking)], plan))
+    shared = seen.seconds + (time.perf_counter() - start) / len(asked)
+    for group, one in asked:
+        yield _all_failed(group, one) if isinstance(one, str) else _group(one, group, shared)
 
-    Where the memory does not hold a batch, its halves are tried, down to single pictures.
+
+def _all_failed(group: Group, reason: str) -> Answered:
+    return Answered(
+        tuple(group), tuple(_failure(case, reason) for case in group), dict.fromkeys((case.id for case in group), 0.0)
+    )
+
+
+def _together(asked: Sequence[tuple[Group, _Asking]], plan: RunPlan) -> dict[tuple[str, str], _Said]:
+    """What one pass says to many questions, where the fast decoder runs: (case, words) -> answer and maps.
+
+    Questions of like length go together. What cannot, or fails, is left to be asked alone, where its reason is told.
     """
-    import torch
+    if plan.batch == 1 or "relevance" in plan.methods:  # which asks in passes of its own kind
+        return {}
+    wanted = [one for group, asking in asked for case in group for one in _wanted(asking, case)]
+    wanted.sort(key=lambda one: len(one.reading.prompt.ids))
+    parts = [wanted[start : start + plan.batch] for start in range(0, len(wanted), plan.batch)]
+    return {key: said for part in parts for key, said in _said_together(part, plan)}
 
-    if not inputs:
-        return []
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A question that is to be asked together with others: whose, in which words, and under which methods."""
+
+    key: tuple[str, str]
+    methods: Sequence[str]
+    reading: Reading
+
+
+def _wanted(asking: _Asking, case: Case) -> Iterator[_Wanted]:
+    """A case's question and its other wordings; none of those that cannot be asked."""
+    plan = asking.plan
+    words = [(case.question, plan.methods), *((one.text, plan.methods[:1]) for one in _variations(case, plan))]
+    for text, methods in words:
+        try:
+            yield _Wanted((case.id, text), methods, asking.reading(case, text))
+        except Exception:  # met again, and told, where it is asked alone
+            continue
+
+
+def _said_together(part: Sequence[_Wanted], plan: RunPlan) -> Iterator[tuple[tuple[str, str], _Said]]:
+    readings = [one.reading for one in part]
+    if not go_together(readings):
+        return
     try:
-        with torch.no_grad():
-            return list(encoder(torch.cat(list(inputs))).split(1))
+        joints = in_halves(lambda some: answer_together(some, plan.target, plan.methods), readings)
     except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-    cleanup_memory()  # after the except block, which holds on to the failed pass
-    if len(inputs) == 1:
-        return [OUT_OF_MEMORY]
-    half = (len(inputs) + 1) // 2
-    return [*encode(encoder, inputs[:half]), *encode(encoder, inputs[half:])]
+        logger.warning("%d questions could not be asked together and are asked one by one: %s", len(part), error)
+        return
+    for one, joint in zip(part, joints, strict=True):
+        if joint is not None and joint.aim is not None:
+            try:
+                with joint.lent():
+                    said = _explained(one.reading, joint.aim, one.methods)
+            except Exception as error:
+                logger.warning("A question is asked again by itself, since together with others: %s", error)
+                continue
+            yield one.key, said
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether this is how a device, or this machine, says that its memory is full."""
-    import torch
+def _group(asking: _Asking, group: Group, shared: float) -> Answered:
+    """All questions of one picture, which the decoder reads once, too."""
+    rows: list[Row] = []
+    seconds: dict[str, float] = {}
+    first: Reading | str = _first_reading(asking, group)
+    if isinstance(first, str):
+        return _all_failed(group, first)
+    try:
+        with read_once(first, *asking.plan.methods) as alone:
+            ask = _asker(asking, alone)
+            for case in group:
+                start = time.perf_counter()
+                rows += _rows_or_reason(asking, ask, case)
+                seconds[case.id] = round(time.perf_counter() - start + shared / len(group), 4)
+    except Exception as error:  # the picture itself could not be read by the decoder
+        done = {row["case_id"] for row in rows}
+        rows += [_failure(case, reason_of(error, case)) for case in group if case.id not in done]
+    return Answered(tuple(group), tuple(rows), dict.fromkeys((case.id for case in group), 0.0) | seconds)
 
-    full = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return full or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+def _first_reading(asking: _Asking, group: Group) -> Reading | str:
+    """The picture with the first question that can be asked of it; a question that is too long fails by itself."""
+    reason = ""
+    for case in group:
+        try:
+            return asking.reading(case, case.question)
+        except Exception as error:
+            reason = reason_of(error, case)
+    return reason
+
+
+def _asker(asking: _Asking, alone: Callable[..., Reading]) -> _Ask:
+    """Asks a question in some words under some methods, unless it was asked together with others."""
+
+    def ask(case: Case, words: str, methods: Sequence[str]) -> _Said:
+        said = asking.known.get((case.id, words))
+        if said is not None:
+            return said
+        reading = alone(words, case.options)
+        return _explained(reading, resolve(reading, asking.plan.target), methods)
+
+    return ask
+
+
+def _rows_or_reason(asking: _Asking, ask: _Ask, case: Case) -> list[Row]:
+    try:
+        return _rows(asking, ask, case)
+    except Exception as error:
+        reason = reason_of(error, case)
+    if reason == OUT_OF_MEMORY:
+        cleanup_memory()
+    return [_failure(case, reason)]
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """A picture that the vision tower has read.
+
+    Attributes:
+        known: (case, words) -> what was said to it together with others.
+    """
+
+    model: Model
+    film: Film
+    tokens: Any
+    plan: RunPlan
+    known: Mapping[tuple[str, str], _Said]
+
+    def reading(self, case: Case, words: str) -> Reading:
+        """The picture with a question of a case in some words, nothing asked yet."""
+        plan = self.plan
+        made = read(
+            self.model,
+            self.film.image,
+            words,
+            options=case.options,
+            image_first=plan.image_first,
+            max_new_tokens=plan.max_new_tokens,
+        )
+        vars(made).update(pixel_values=self.film.pixel_values, image_tokens=self.tokens)  # cached properties
+        return made
+
+
+@dataclass(frozen=True)
+class _Said:
+    """A question in some words, answered and explained.
+
+    Attributes:
+        reading: With its answer.
+        aim: The target.
+        heatmaps: Method -> map.
+    """
+
+    reading: Reading
+    aim: Aim
+    heatmaps: Mapping[str, Heatmap]
+
+
+def _explained(reading: Reading, aim: Aim, methods: Sequence[str]) -> _Said:
+    return _Said(reading, aim, {name: explain_or_say_why(reading, aim, name, {}) for name in methods})
+
+
+#: Answers and explains a case's question in some words, under some methods.
+_Ask = Callable[[Case, str, Sequence[str]], _Said]
 
 
 def reason_of(error: Exception, case: Case) -> str:
@@ -226,70 +358,6 @@ def reason_of(error: Exception, case: Case) -> str:
     ours = [f for f in traceback.extract_tb(error.__traceback__) if package in Path(f.filename).parents]
     where = f" in {Path(ours[-1].filename).relative_to(package).as_posix()}, line {ours[-1].lineno}" if ours else ""
     return f"unexpected {type(error).__name__}{where}; `analyze --debug` of this case tells more"
-
-
-@dataclass(frozen=True)
-class _Asking:
-    """A picture that the vision tower has read."""
-
-    model: Model
-    film: _Film
-    tokens: Any
-    plan: RunPlan
-
-    def reading(self, case: Case) -> Reading:
-        """The picture with a case's question, nothing asked yet."""
-        plan = self.plan
-        made = read(
-            self.model,
-            self.film.image,
-            case.question,
-            options=case.options,
-            image_first=plan.image_first,
-            max_new_tokens=plan.max_new_tokens,
-        )
-        vars(made).update(pixel_values=self.film.pixel_values, image_tokens=self.tokens)  # cached properties
-        return made
-
-
-def _group(asking: _Asking, group: Group, shared: float) -> Answered:
-    """All questions of one picture, which the decoder reads once, too."""
-    rows: list[Row] = []
-    seconds: dict[str, float] = {}
-    first: Reading | str = _first_reading(asking, group)
-    if isinstance(first, str):
-        return Answered(tuple(group), tuple(_failure(case, first) for case in group), dict.fromkeys(_ids(group), 0.0))
-    try:
-        with read_once(first, *asking.plan.methods) as ask:
-            for case in group:
-                start = time.perf_counter()
-                rows += _rows_or_reason(asking, ask, case)
-                seconds[case.id] = round(time.perf_counter() - start + shared / len(group), 4)
-    except Exception as error:  # the picture itself could not be read by the decoder
-        done = {row["case_id"] for row in rows}
-        rows += [_failure(case, reason_of(error, case)) for case in group if case.id not in done]
-    return Answered(tuple(group), tuple(rows), dict.fromkeys(_ids(group), 0.0) | seconds)
-
-
-def _first_reading(asking: _Asking, group: Group) -> Reading | str:
-    """The picture with the first question that can be asked of it; a question that is too long fails by itself."""
-    reason = ""
-    for case in group:
-        try:
-            return asking.reading(case)
-        except Exception as error:
-            reason = reason_of(error, case)
-    return reason
-
-
-def _rows_or_reason(asking: _Asking, ask: Callable[..., Reading], case: Case) -> list[Row]:
-    try:
-        return _rows(asking, ask, case)
-    except Exception as error:
-        reason = reason_of(error, case)
-    if reason == OUT_OF_MEMORY:
-        cleanup_memory()
-    return [_failure(case, reason)]
 
 
 def _failure(case: Case, reason: str) -> Row:
@@ -315,20 +383,18 @@ def _known(case: Case) -> Row:
     }
 
 
-def _rows(asking: _Asking, ask: Callable[..., Reading], case: Case) -> list[Row]:
+def _rows(asking: _Asking, ask: _Ask, case: Case) -> list[Row]:
     """The question under every method, then its other wordings."""
     plan = asking.plan
-    reading = ask(case.question, case.options)
-    aim = resolve(reading, plan.target)
+    said = ask(case, case.question, plan.methods)
     known = _known(case) | {"image_sha256": asking.film.digest, "foreign": asking.film.foreign, "failed": False}
-    heatmaps = {name: explain_or_say_why(reading, aim, name, {}) for name in plan.methods}
-    checked = _checked(reading, aim, heatmaps, case, plan)
-    said = known | _answer_columns(reading, case) | {"wording": 0, "reason": ""}
+    checked = _checked(said, case, plan)
+    answered = known | _answer_columns(said.reading, case) | {"wording": 0, "reason": ""}
     own = [
-        said | _map_columns(heatmap) | _scores(heatmap, case, asking.film.body) | checked.get(name, {})
-        for name, heatmap in heatmaps.items()
+        answered | _map_columns(heatmap) | _scores(heatmap, case, asking.film.body) | checked.get(name, {})
+        for name, heatmap in said.heatmaps.items()
     ]
-    return [*own, *_wordings(ask, case, known, heatmaps[plan.methods[0]], plan)]
+    return [*own, *_wordings(ask, case, known, said.heatmaps[plan.methods[0]], plan)]
 
 
 def _answer_columns(reading: Reading, case: Case) -> Row:
@@ -368,18 +434,18 @@ def _scores(heatmap: Heatmap, case: Case, body: np.ndarray) -> Row:
     return score_columns(scores)
 
 
-def _checked(reading: Reading, aim: Aim, heatmaps: Mapping[str, Heatmap], case: Case, plan: RunPlan) -> dict[str, Row]:
+def _checked(said: _Said, case: Case, plan: RunPlan) -> dict[str, Row]:
     """Method -> columns of the faithfulness check; the chance level is that of a random order of the same cells."""
-    there = {name: heatmap for name, heatmap in heatmaps.items() if heatmap.available}
+    there = {name: heatmap for name, heatmap in said.heatmaps.items() if heatmap.available}
     if "faithfulness" not in plan.checks or not there:
         return {}
     seed = measure.seed_of(case, plan.seed)
     orders = {name: ranked_cells(signed_map(heatmap), seed) for name, heatmap in there.items()}
-    n = int(np.prod(reading.model.grid))
+    n = int(np.prod(said.reading.model.grid))
     random = np.random.default_rng((seed, 1)).permutation(n)
     asked = measure.Plan(plan.methods, plan.imputers, plan.space, plan.steps, plan.seed)  # type: ignore[arg-type]
     try:
-        found = measure.erased(reading, aim, {**orders, "": random}, asked)
+        found = measure.erased(said.reading, said.aim, {**orders, "": random}, asked)
     except UnavailableError as error:
         return {name: {"why": f"no faithfulness: {error}"} for name in there}
     return {name: _faithful(found[name], found[""], n) for name in there}
@@ -394,23 +460,24 @@ def _faithful(own: measure.Responses, random: measure.Responses, n: int) -> Row:
     return columns
 
 
-def _wordings(ask: Callable[..., Reading], case: Case, known: Row, first: Heatmap, plan: RunPlan) -> list[Row]:
-    """The same question in other words: what was said, and how far the map moved. No rows where none is known."""
-    if not plan.prompts:
-        return []
+def _variations(case: Case, plan: RunPlan) -> Sequence[Variation]:
+    """Other wordings of a question; none where no rule applies, and the page counts such questions."""
     try:
-        found = variations(case.question, n=plan.prompts, seed=plan.seed)
-    except InputError:  # no rule applies: the page counts questions without wordings
-        return []
-    return [_wording(ask, case, known, first, plan, k, one) for k, one in enumerate(found, start=1)]
+        return variations(case.question, n=plan.prompts, seed=plan.seed) if plan.prompts else ()
+    except InputError:
+        return ()
 
 
-def _wording(
-    ask: Callable[..., Reading], case: Case, known: Row, first: Heatmap, plan: RunPlan, number: int, one: Variation
-) -> Row:
-    reading = ask(one.text, case.options)
-    heatmap = explain_or_say_why(reading, resolve(reading, plan.target), plan.methods[0], {})
-    told = known | _answer_columns(reading, replace(case, question=one.text)) | _map_columns(heatmap)
+def _wordings(ask: _Ask, case: Case, known: Row, first: Heatmap, plan: RunPlan) -> list[Row]:
+    """The same question in other words: what was said, and how far the map moved."""
+    return [_wording(ask, case, known, first, plan, k, one) for k, one in enumerate(_variations(case, plan), start=1)]
+
+
+def _wording(ask: _Ask, case: Case, known: Row, first: Heatmap, plan: RunPlan, number: int, one: Variation) -> Row:
+    method = plan.methods[0]
+    said = ask(case, one.text, (method,))
+    heatmap = said.heatmaps[method]
+    told = known | _answer_columns(said.reading, replace(case, question=one.text)) | _map_columns(heatmap)
     told |= {"wording": number, "strategy": one.strategy, "asked": one.text, "reason": ""}
     for name in ("map", "rows", "cols"):  # of other wordings only the distance is kept
         told.pop(name, None)
