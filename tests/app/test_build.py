@@ -312,6 +312,22 @@ def test_long_work_that_is_called_off_says_so_and_keeps_the_result_before(visito
     assert visitor.session.results.keys() == {"found"}
 
 
+def test_an_analysis_that_is_called_off_leaves_no_bar_and_the_answer_before(visitor, cases):
+    v, answer = visitor, visitor.at["analysis-answer"]
+    steps = v.listeners["analysis-run", "click"].fn(v.session, cases[0].question, "paper", "rise", "", "viridis")
+    shown: dict[str, Any] = {}
+    for update in steps:
+        shown |= {block.elem_id: text for block, text in update.items()}
+        if 'role="progressbar"' in shown.get("analysis-progress", ""):
+            v.does("analysis-cancel", "click")
+            break
+    for update in steps:
+        shown |= {block.elem_id: text for block, text in update.items()}
+    assert words.STOPPED in shown["analysis-alert"]
+    assert shown["analysis-progress"] == ""
+    assert shown.get("analysis-answer", answer) is answer
+
+
 def test_markup_and_template_text_in_a_question_stay_letters_in_all_html(visitor, analysed):
     evil = "<script>alert(1)</script> **b** ${value} {{value}} `x` is there an effusion?"
     assert analysed(evil) == ""

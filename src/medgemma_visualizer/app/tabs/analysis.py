@@ -15,7 +15,7 @@ from medgemma_visualizer.app.desk import Progress
 from medgemma_visualizer.app.page import Page, on
 from medgemma_visualizer.app.parts import Safe, copyable, facts, in_place, note, progress_bar, told
 from medgemma_visualizer.app.session import Session, Settings
-from medgemma_visualizer.app.tabs import _layout
+from medgemma_visualizer.app.tabs import _layout, _long
 from medgemma_visualizer.app.viewer import create_viewer
 from medgemma_visualizer.errors import InputError, VisualizerError
 from medgemma_visualizer.heatmaps import METHODS
@@ -237,9 +237,11 @@ class _Handlers:
         case = actions.asked(session, question)
         session.choose(replace(session.settings, preset=preset, method=method or None, target=target.strip() or None))
         settings = session.settings  # a visitor may take them back before long work ends
-        truth = {self.asked.truth: actions.truth_shown(session, question)}
-        for step in actions.analyse(self.page.desk, session, case, settings):
-            yield truth | self._step(session, step, settings, colormap)
+        yield {self.asked.truth: actions.truth_shown(session, question)}
+        steps = actions.analyse(self.page.desk, session, case, settings)
+        yield from _long.shown(
+            steps, self.shown.alert, self.shown.progress, lambda found: self._step(session, found, settings, colormap)
+        )
 
     def _step(self, session: Session, step: Progress | Found, settings: Settings, colormap: str) -> Updates:
         if isinstance(step, Progress):
