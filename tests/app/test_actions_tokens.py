@@ -17,7 +17,7 @@ from medgemma_visualizer.app.desk import Cancelled, Progress
 from medgemma_visualizer.app.session import Session, Settings
 from medgemma_visualizer.data.photo import picture
 from medgemma_visualizer.errors import InputError
-from medgemma_visualizer.heatmaps import METHODS, explain_reading, question_maps, token_maps
+from medgemma_visualizer.heatmaps import METHODS, explain_reading, question_maps, token_maps, words_for_cell
 from medgemma_visualizer.heatmaps.targets import question_token, resolve
 from medgemma_visualizer.models.reading import read
 from medgemma_visualizer.models.trace import attention_rows
@@ -322,6 +322,17 @@ def test_a_head_of_a_case_that_was_left_goes_nowhere(desk, session, request):
     assert "chosen" not in session.results
 
 
+def test_cells_and_heads_of_a_case_that_was_left_are_not_told_beside_another(desk, session, request):
+    chosen(desk, session, "answer", 0)
+    kept = session.results["chosen"]
+    request.getfixturevalue("waiting")
+    with pytest.raises(Cancelled):
+        actions.cell(desk, session, 3, 4)
+    session.results["chosen"] = kept
+    with pytest.raises(Cancelled):
+        actions.heads(desk, session)
+
+
 def test_no_file_of_the_film_as_it_was_is_given_for_an_edited_one(desk, session):
     chosen(desk, session, "answer", 0)
     assert 'download="relevance.npz"' in actions.links(session)
@@ -329,6 +340,25 @@ def test_no_file_of_the_film_as_it_was_is_given_for_an_edited_one(desk, session)
     actions.edit(desk, session, "white")
     with pytest.raises(InputError, match="Undo the changes"):
         actions.links(session)
+
+
+def test_cells_are_those_of_the_film_that_is_shown_and_nothing_of_another_film_stands_beside_it(desk, session):
+    chosen(desk, session, "answer", 0)
+    as_it_was = actions.cell(desk, session, 9, 4)
+    actions.draw_box(session, {"x0": 0.1, "y0": 0.4, "x1": 0.9, "y1": 0.9})
+    made = actions.edit(desk, session, "white")
+    (line,) = [link for link in words_for_cell(made.reading, 9, 4) if link.generated][:1]
+    edited = actions.cell(desk, session, 9, 4)
+    assert f"{line.effect:+.4f}" in edited
+    assert edited != as_it_was
+    for asked in (actions.heads, lambda *who: list(actions.all_methods(*who, "answer", 0))):
+        with pytest.raises(InputError, match="click a word"):
+            asked(desk, session)
+    chosen(desk, session, "answer", 0)  # back to the film as it was
+    assert actions.cell(desk, session, 9, 4) == as_it_was
+    assert 'download="relevance.npz"' in actions.links(session)
+    assert actions.heads(desk, session)
+    assert "after edit 1" in actions.edited(session)[0]
 
 
 @pytest.mark.parametrize("corners", [None, "x", {}, {"x0": 0.1, "y0": 0.1, "x1": "0.2", "y1": 0.2}])

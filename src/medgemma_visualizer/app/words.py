@@ -128,7 +128,9 @@ EDIT = "Change and ask again"
 UNDO_EDIT = "Undo the change"
 EDIT_HEADINGS = ("Film", "Answer", "p(yes)", "Yes less no (nats)", "Map by")
 EDIT_CAPTION = "The answer before and after"
-EDITED_IS_SHOWN = "A changed film is shown; the files would be of the film as it was. Undo the changes first."
+EDITED_IS_SHOWN = (
+    "A changed film is shown, and this would be of the film as it was. Undo the changes, or click a word, first."
+)
 EDIT_NOTE = (
     "This film is changed: the map explains its own answer, and nothing is known of its truth. Undo the change, or "
     "click a word, to go back."

@@ -152,8 +152,29 @@ def choose(desk: Desk, session: Session, kind: str, number: int, method: str) ->
     if (kind, method, number) not in session.heatmaps:  # another case, or other words, came between
         raise Cancelled
     chosen = Chosen(kind, number, method, session.heatmaps[kind, method, number])
-    session.results["chosen"] = chosen
-    yield chosen
+    yield _shown_now(session, chosen)
+
+
+def _shown_now(session: Session, chosen: Chosen) -> Chosen:
+    """A word's map is shown, and so the film as it was; edits are kept, but are not what is looked at."""
+    session.results["chosen"], session.results["edited"] = chosen, False
+    return chosen
+
+
+def shown_film(session: Session) -> Analysis:
+    """What the film that is shown is of: the last edit, until a word is chosen again."""
+    return session.edits[-1] if session.edits and session.results.get("edited") else session.current()
+
+
+def _as_it_was(session: Session) -> Analysis:
+    """The current case, where its own film is shown.
+
+    Raises:
+        InputError: A changed film is shown, or nothing has been analysed.
+    """
+    if shown_film(session) is not session.current():
+        raise InputError(words.EDITED_IS_SHOWN)
+    return session.current()
 
 
 def _quickly(session: Session, kind: str, method: str) -> None:
@@ -293,9 +314,10 @@ def all_methods(desk: Desk, session: Session, kind: str, number: int) -> Iterato
     """Every method's map of a word on one sheet: long work.
 
     Raises:
+        InputError: A changed film is shown.
         Cancelled: The visitor called it off.
     """
-    analysis = session.current()
+    analysis = _as_it_was(session)
 
     def work(model: Model) -> Image.Image:
         own = with_model(analysis, model)
@@ -326,13 +348,15 @@ def spelled(session: Session, kind: str, number: int) -> str | None:
 
 
 def cell(desk: Desk, session: Session, row: Any, col: Any) -> Safe:
-    """Which words lean on a cell.
+    """Which words lean on a cell of the film that is shown.
 
     Raises:
         InputError: No such cell.
+        Cancelled: Meanwhile the visitor turned to another case.
     """
-    reading = session.current().reading
+    analysis, reading = session.current(), shown_film(session).reading
     found = desk.quick(lambda model: words_for_cell(reading, row, col))
+    _still_about(session, analysis)
     rows = [
         (
             link.token.text.strip() or repr(link.token.text),
@@ -349,14 +373,16 @@ def heads(desk: Desk, session: Session) -> Safe:
     """A small map for each layer and head: where that head looks from the row before the chosen word.
 
     Raises:
-        InputError: No word is chosen.
+        InputError: No word is chosen, or a changed film is shown.
+        Cancelled: Meanwhile the visitor turned to another case.
     """
-    chosen = current(session)
-    reading = session.current().reading
+    chosen, analysis = current(session), _as_it_was(session)
+    reading = analysis.reading
     aim = aim_of(session, reading, chosen.kind, chosen.number)
     traced = desk.quick(
         lambda model: attention_rows(model, reading.ids(aim.forced), reading.image_tokens, list(aim.rows))
     )
+    _still_about(session, analysis)
     maps = traced.on_image.mean(axis=2).reshape(*traced.weights.shape[:2], *reading.model.grid)  # (L, H, rows, cols)
     layers, count = maps.shape[:2]
     tiles = "".join(_head(maps[layer, head], layer, head) for layer in range(layers) for head in range(count))
@@ -389,9 +415,7 @@ def choose_head(desk: Desk, session: Session, layer: Any, head: Any) -> Chosen:
     aim = aim_of(session, reading, chosen.kind, chosen.number)
     heatmap = desk.quick(lambda model: explain_aim(reading, aim, "cross_attention", layers=[layer], heads=[head]))
     _still_about(session, analysis)
-    session.results["chosen"] = replace(chosen, method="cross_attention", heatmap=heatmap, head=(layer, head))
-    found: Chosen = session.results["chosen"]
-    return found
+    return _shown_now(session, replace(chosen, method="cross_attention", heatmap=heatmap, head=(layer, head)))
 
 
 def _still_about(session: Session, analysis: Analysis) -> None:
@@ -433,6 +457,7 @@ def edit(desk: Desk, session: Session, kind: str) -> Analysis:
     made = desk.quick(lambda model: verbs.analyze(model, case, method=method))
     _still_about(session, first)
     session.edits.append(made)
+    session.results["edited"] = True
     return made
 
 
@@ -457,6 +482,7 @@ def undo_edit(session: Session) -> None:
     if not session.edits:
         raise InputError("The film is as it was; there is nothing to take back.")
     session.edits.pop()
+    session.results["edited"] = True
 
 
 def edited(session: Session) -> tuple[Safe, dict[str, Any]]:
@@ -496,8 +522,7 @@ def links(session: Session) -> Safe:
     Raises:
         InputError: No word is chosen; or an edited film is shown, which that map is not of.
     """
-    if session.edits:
-        raise InputError(words.EDITED_IS_SHOWN)
+    _as_it_was(session)
     return one.links(session, current(session).heatmap)
 
 
