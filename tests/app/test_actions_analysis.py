@@ -23,7 +23,7 @@ from medgemma_visualizer.app.session import Session, Settings
 from medgemma_visualizer.checks.trust import DISTRUST
 from medgemma_visualizer.data.photo import picture
 from medgemma_visualizer.errors import InputError
-from medgemma_visualizer.heatmaps import METHODS
+from medgemma_visualizer.heatmaps import METHODS, explain_words
 from medgemma_visualizer.records import Heatmap
 
 QUICKLY = Settings(method="relevance")
@@ -253,6 +253,22 @@ def test_downloads_hold_the_result_in_every_form(desk, session, cases, tmp_path)
     page = files["result.html"].decode()
     assert "data:image/png" in page
     assert not re.search(r"https?://", page)
+
+
+def test_downloads_of_an_audit_hold_its_checks_and_the_questions_words(desk, session, cases):
+    found = analysed(desk, session, cases[0].question)
+    check = verbs.check_analysis(found.analysis, sanity=False, imputers=("mean",), steps=4, controls=8)
+    side = explain_words(found.analysis.reading, "relevance")
+    session.results["found"] = whole = replace(found, check=check, words=side, trust=check.trust, preset="audit")
+    files = linked(actions.links(session))
+    told, page = json.loads(files["result.json"]), files["result.html"].decode()
+    assert told["check"]["scores"].keys() == check.scores.keys()
+    assert told["words"]["image_share"] == side.image_share
+    assert told["trust"]["word"] == check.trust.word
+    assert actions.check_part(whole) in page
+    assert actions.words_part(whole) in page
+    other = replace(found.analysis.heatmap, method="cross_attention")  # nothing of this was asked of another map
+    assert not {"check", "words"} & json.loads(linked(actions.links(session, other))["result.json"]).keys()
 
 
 @pytest.mark.parametrize(

@@ -40,19 +40,14 @@ def words_part(analysis: Analysis, target: str | None, options: Mapping[str, Any
         UnavailableError: Neither picture nor question changes the score.
     """
     from medgemma_visualizer.heatmaps import explain_words, options_of
+    from medgemma_visualizer.telling.analysis import words_as_document
 
     heatmap = analysis.heatmap
     if heatmap.available:
         side = explain_words(analysis.reading, heatmap.method, target, **options_of(heatmap, options))
     else:
         side = explain_words(analysis.reading, "occlusion", target)
-    tokens = [asdict(word) | {"value": float(value)} for word, value in zip(side.words, side.values, strict=True)]
-    for token in tokens:
-        del token["logprob"]  # words of a prompt are given, not predicted
-    names = ("method", "requested", "fallbacks", "left_out", "signed", "image_share", "image_effect", "words_effect")
-    document = {name: getattr(side, name) for name in (*names, "score", "prior")}
-    document |= {"left_out": list(side.left_out), "target": asdict(side.target), "tokens": tokens}
-    return Part(document, (*_weighed(side), _words_table(side)))
+    return Part(words_as_document(side), (*_weighed(side), _words_table(side)))
 
 
 def _weighed(side: TextSide) -> list[Any]:

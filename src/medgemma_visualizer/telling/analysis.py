@@ -12,6 +12,7 @@ import numpy as np
 from medgemma_visualizer.records import Score
 
 if TYPE_CHECKING:
+    from medgemma_visualizer.heatmaps import TextSide
     from medgemma_visualizer.verbs import Analysis
 
 
@@ -52,6 +53,16 @@ def score_as_document(score: Score) -> dict[str, Any]:
     always = {name: getattr(score, name) for name in ("value", "chance", "direction", "verdict")}
     optional = {name: getattr(score, name) for name in ("threshold", "interval", "reason") if getattr(score, name)}
     return always | optional
+
+
+def words_as_document(side: TextSide) -> dict[str, Any]:
+    """What the question's words weigh beside the picture, as plain JSON values."""
+    tokens = [asdict(word) | {"value": float(value)} for word, value in zip(side.words, side.values, strict=True)]
+    for token in tokens:
+        del token["logprob"]  # words of a prompt are given, not predicted
+    names = ("method", "requested", "fallbacks", "signed", "image_share", "image_effect", "words_effect")
+    told = {name: getattr(side, name) for name in (*names, "score", "prior")}
+    return told | {"left_out": list(side.left_out), "target": asdict(side.target), "tokens": tokens}
 
 
 def value_of(score: Score) -> str:

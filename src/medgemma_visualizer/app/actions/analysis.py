@@ -33,7 +33,7 @@ from medgemma_visualizer.heatmaps import METHODS, TextSide, explain_words
 from medgemma_visualizer.records import Answer, Case, Heatmap, Score, Scores
 from medgemma_visualizer.scores.agreement import agreement_scores
 from medgemma_visualizer.settings import QUICK_METHOD, VIZ_CONFIG
-from medgemma_visualizer.telling.analysis import document
+from medgemma_visualizer.telling.analysis import document, words_as_document
 
 if TYPE_CHECKING:
     from medgemma_visualizer.models.adapter import Model
@@ -420,10 +420,11 @@ def links(session: Session, heatmap: Heatmap | None = None, colormap: str | None
     drawn = verbs.draw(
         analysis.heatmap, analysis.case, answer=analysis.answer.text, colormap=colormap or COLOUR_MAPS[0], **style
     )
-    name = analysis.heatmap.method
-    as_json = json.dumps(document(analysis, {"trust": {"word": trust.word, "reasons": list(trust.reasons)}}), indent=2)
-    page = answer_part(Found(analysis, trust, None, None, "quick")) + picture(drawn, analysis.case.question)
+    name, found = analysis.heatmap.method, _asked_of(session, analysis, trust)
+    as_json = json.dumps(document(analysis, _further(found)), indent=2)
+    page = answer_part(found) + picture(drawn, analysis.case.question)
     page += scores_part(dict(analysis.scores), words.SCORES_CAPTION) if analysis.scores else ""
+    page += words_part(found) + check_part(found)
     return downloads(
         (
             download(f"{name}.png", png(drawn), "image/png", "PNG"),
@@ -433,6 +434,25 @@ def links(session: Session, heatmap: Heatmap | None = None, colormap: str | None
             download("result.html", one_file(words.TITLE, page), "text/html", words.ONE_FILE),
         )
     )
+
+
+def _asked_of(session: Session, analysis: Analysis, trust: Trust) -> Found:
+    """All that was asked of this map: of the case's own map what its preset asked, of another one nothing more."""
+    found: Found | None = session.results.get("found")
+    own = found is not None and found.analysis.heatmap is analysis.heatmap
+    return found if own and found is not None else Found(analysis, trust, None, None, "quick")
+
+
+def _further(found: Found) -> dict[str, Any]:
+    """What a document holds beside the answer and its map."""
+    told: dict[str, Any] = {"trust": {"word": found.trust.word, "reasons": list(found.trust.reasons)}}
+    if found.words is not None:
+        told["words"] = words_as_document(found.words)
+    if found.check is not None:
+        from medgemma_visualizer.telling.check import document as check_document
+
+        told["check"] = check_document(found.check)
+    return told
 
 
 def npz(heatmap: Heatmap) -> bytes:
