@@ -198,7 +198,7 @@ def one_plan(folder: Path) -> dict[str, float]:
         part = Part(shard.index, manifest.digest, shard.digest, len(rows), 0)
         write_part(part_path(folder / "run", shard.index), rows, plan, part)
     source, films = folder / "questions.csv", folder / "films"
-    note_finished(folder / "run", _stamp(str(source), None, None, films, None, 0, None))
+    note_finished(folder / "run", _stamp(folder / "run", str(source), films, None, None, None, 0, None))
     began = time.perf_counter()
     write_run_page(folder / "run", folder / "run" / "report.html")
     return told | {"page": time.perf_counter() - began}

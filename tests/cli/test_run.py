@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image, ImageOps
 
 from medgemma_visualizer.runs.folder import Beat, say
 from medgemma_visualizer.runs.local import Pulse
 from tests.cli.conftest import Call
+from tests.mimic_tree import tool
 from tests.runs.run_helpers import parts_of
 
 QUICK = ("--method", "cross_attention", "--cases", "4", "--shard-size", "2", "--max-new-tokens", "4")
@@ -48,6 +50,22 @@ def test_a_finished_run_is_not_asked_again_and_its_cases_are_not_even_opened(
     document = json.loads(found.out)
     assert document["this_time"] == {"asked": 0, "failed": 0, "stopped": False}
     assert (document["cases"], document["done"], document["complete"]) == (4, 4, True)
+
+
+def test_a_finished_run_over_a_root_notices_a_film_that_became_another(call: Call, answering: None) -> None:
+    tool().write_tree(Path("tree"), 4)
+    words = ("run", "tree/mimic-cxr-jpg", *QUICK, "--out", "tree/mimic-cxr-jpg/run")
+    assert call(*words).code == 0
+    assert "0 cases asked" in call(*words).out
+    for film in Path("tree/mimic-cxr-jpg/files").rglob("*.jpg"):
+        film.touch()
+    assert "0 cases asked" in call(*words).out
+    for film in Path("tree/mimic-cxr-jpg/files").rglob("*.jpg"):
+        ImageOps.invert(Image.open(film).convert("L")).save(film)
+    found = call(*words)
+    assert (found.code, found.out) == (2, "")
+    assert "other pixels now" in found.err
+    assert "files/p1" not in found.err
 
 
 def test_another_run_in_the_same_folder_is_refused_with_the_difference(done: Path, call: Call) -> None:

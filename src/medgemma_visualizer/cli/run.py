@@ -100,7 +100,7 @@ def run(
         )
         made = _on_ray if engine == "ray" else _local
         doer, plan = made(model, plan, batch, workers, load, cluster)
-    stamp = _stamp(cases, regions, question, images, number, seed, shard_size)
+    stamp = _stamp(folder, cases, images, regions, question, number, seed, shard_size)
     done = _done_before(folder, stamp, doer)
     if done is None:
         with output.status("Opening the cases", quiet=as_json):
@@ -182,10 +182,16 @@ def _cases(source: str, told: tuple[Any, Any, Any], number: int | None, seed: in
     return (found.cases if number is None else sample(found, number, seed)), about
 
 
-def _stamp(cases: str, regions: Path | None, *told: object) -> str:
+def _stamp(out: Path, cases: str, images: Path | None, regions: Path | None, *told: object) -> str:
+    """Of all that the cases are made of, their films too; "" where that cannot be told quickly."""
+    from medgemma_visualizer.data.sources import DEMO, demo_folder
     from medgemma_visualizer.runs.folder import stamp_of
 
-    return stamp_of(cases, "" if regions is None else stamp_of(regions), *told)
+    source = demo_folder() if cases == DEMO else Path(cases)
+    films = images or (source.parent if source.is_file() else source)
+    places = dict.fromkeys((source, films, *([] if regions is None else [regions])))
+    stamps = [stamp_of(place, without=out) for place in places]
+    return stamp_of(cases, *map(str, told), *stamps) if all(stamps) else ""
 
 
 def _done_before(folder: Path, stamp: str, engine: Engine) -> Outcome | None:

@@ -5,14 +5,15 @@ all. Both hold for any number of processes and machines that share the folder.
 
     manifest.json             the plan: fingerprint, shards, source, command
     parts/shard-00012.parquet rows of one shard
-    seconds/shard-00012.json  what they took, which differs from run to run
+    seconds/shard-00012.json  what they took, and size and date of their films, which differ from place to place
     progress/HOST-PID.json    how far a process is, for `status`
-    finished.json             what was read when everything was done, so that a rerun need not open the cases
+    finished.json             a stamp of the source when everything was done, so that a rerun need not open the cases
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,6 +36,8 @@ from medgemma_visualizer.runs.results import Part, read_about, written
 MANIFEST, FINISHED, PARTS, SECONDS, PROGRESS = "manifest.json", "finished.json", "parts", "seconds", "progress"
 #: A file that a killed process left half written is removed when it is older than this, in seconds.
 _STALE = 3600.0
+#: A folder of more files is not gone through to find out that nothing is to be done; MIMIC-CXR has 605,000.
+_MOST_FILES = 1_000_000
 _SHOWN = 12
 
 
@@ -147,6 +150,41 @@ def part_path(folder: Path, shard: int) -> Path:
 def seconds_path(folder: Path, shard: int) -> Path:
     """Where stands what a shard took."""
     return folder / SECONDS / f"shard-{shard:05d}.json"
+
+
+@dataclass(frozen=True)
+class Took:
+    """What a shard took, and what its films were like; both differ from run to run where the rows do not.
+
+    Attributes:
+        host: Where it was done last.
+        at: When, in seconds since 1970.
+        seconds: Case -> what it took.
+        films: First case of each picture -> mark of the picture's file; see `changed.mark_of`.
+    """
+
+    host: str = ""
+    at: float = 0.0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    films: Mapping[str, str] = field(default_factory=dict)
+
+
+def took(folder: Path, shard: int) -> Took:
+    """What is known of that; nothing where no file can be read, which only makes films be looked at again."""
+    try:
+        return Took(**json.loads(seconds_path(folder, shard).read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return Took()
+
+
+def note_took(folder: Path, shard: int, told: Took) -> None:
+    """Keeps it.
+
+    Raises:
+        VisualizerError: The disk is full or cannot be written to.
+    """
+    text = json.dumps(asdict(told), indent=1) + "\n"
+    written(seconds_path(folder, shard), lambda file: file.write(text.encode()))
 
 
 def begin(folder: Path, manifest: Manifest) -> None:
@@ -303,19 +341,50 @@ def _copied(source: Path, target: Path) -> None:
     written(target, copy)
 
 
-def stamp_of(source: Path | str, *told: object) -> str:
-    """Sixteen hex digits that change when a source of cases does: a file's bytes, or its folder's own files by date.
+def stamp_of(source: Path | str, *told: object, without: Path | None = None) -> str:
+    """Sixteen hex digits that change when a source of cases does: a file's bytes, or all files below a folder by date.
 
-    For deciding only that nothing is to be done; what a run rests on is `plan.cases_digest`.
+    For deciding only that nothing is to be done; what a run rests on is `plan.cases_digest` and the pixels' digests in
+    its rows. "" where that cannot be said: the folder holds too many files, or some that cannot be looked up.
+
+    Args:
+        source: A file or a folder; of anything else only the name counts.
+        *told: What else the cases depend on.
+        without: A folder below it that does not count, such as the run's own.
     """
     path = Path(source)
-    words = [str(source), *map(str, told)]
-    if path.is_file():
-        words.append(digest_of([path.read_bytes()]))
-    elif path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.is_file())
-        words += [f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files]
+    words: list[str | bytes] = [str(source), *map(str, told)]
+    try:
+        if path.is_file():
+            words.append(digest_of([path.read_bytes()]))
+        elif path.is_dir():
+            words += _files_below(path, None if without is None else without.resolve())
+    except (OSError, _TooManyError):
+        return ""
     return digest_of(words)
+
+
+class _TooManyError(Exception):
+    pass
+
+
+def _files_below(folder: Path, without: Path | None) -> list[str]:
+    """Name, size and date of every file, sorted folder by folder."""
+    found: list[str] = []
+    waiting = [(str(folder), "")]
+    while waiting:
+        place, name = waiting.pop()
+        with os.scandir(place) as entries:
+            for entry in sorted(entries, key=lambda one: one.name):
+                if entry.is_dir():
+                    if without is None or entry.name != without.name or Path(entry.path).resolve() != without:
+                        waiting.append((entry.path, f"{name}{entry.name}/"))
+                else:
+                    status = entry.stat()
+                    found.append(f"{name}{entry.name}:{status.st_size}:{status.st_mtime_ns}")
+        if len(found) + len(waiting) > _MOST_FILES:
+            raise _TooManyError
+    return found
 
 
 def note_finished(folder: Path, stamp: str) -> None:

@@ -6,14 +6,13 @@ ended in any way goes on with the same command: what stands in a part is not ask
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -25,7 +24,8 @@ from medgemma_visualizer.errors import VisualizerError
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.devices import trim_memory
 from medgemma_visualizer.progress import tell
-from medgemma_visualizer.runs.folder import Beat, Manifest, State, part_path, say, seconds_path, survey
+from medgemma_visualizer.runs.changed import marks_of
+from medgemma_visualizer.runs.folder import Beat, Manifest, State, Took, note_took, part_path, say, survey, took
 from medgemma_visualizer.runs.plan import RunPlan, Shard, asked_of
 from medgemma_visualizer.runs.results import (
     Part,
@@ -35,7 +35,6 @@ from medgemma_visualizer.runs.results import (
     read_rows,
     settled,
     write_part,
-    written,
 )
 from medgemma_visualizer.runs.shards import Answered, ask_all
 from medgemma_visualizer.runs.work import Load
@@ -106,26 +105,26 @@ def do_shard(
     todo = [group for group in shard.groups if any(case.id not in good for case in group)]
     again = {case.id for group in todo for case in group}
     rows = [row for row in before if row["case_id"] not in again]
-    seconds: dict[str, float] = {}
+    marks = marks_of(todo)  # before the films are read: one that changes meanwhile is looked at again later
     answered: list[Answered] = []
     for one in ask_all(model, todo, job.plan, stop):
         answered.append(one)
-        seconds |= one.seconds
         tell_cases(len(one.cases), one.failed)
     rows += [row for one in answered for row in one.rows]
     if answered:
         done = {row["case_id"] for row in rows}
         rows += [row for row in before if row["case_id"] not in done]  # asked again and not reached before the stop
-        _keep(job, shard, in_order(rows, ids), seconds)
+        _keep(job, shard, in_order(rows, ids), answered, marks)
     trim_memory()
     return sum(len(one.cases) for one in answered), sum(one.failed for one in answered)
 
 
-def _keep(job: Job, shard: Shard, rows: Sequence[Row], seconds: dict[str, float]) -> None:
-    """Seconds first, so that whoever sees a part finds them."""
-    told = {"host": socket.gethostname(), "at": round(time.time(), 1), "seconds": seconds}
-    text = json.dumps(told, indent=1) + "\n"
-    written(seconds_path(job.folder, shard.index), lambda file: file.write(text.encode()))
+def _keep(job: Job, shard: Shard, rows: Sequence[Row], answered: Sequence[Answered], marks: Mapping[str, str]) -> None:
+    """Seconds first, so that whoever sees a part finds them; of cases that were not asked now, the earlier ones."""
+    known = took(job.folder, shard.index)
+    seconds = {**known.seconds, **{case: spent for one in answered for case, spent in one.seconds.items()}}
+    films = {**known.films, **{case: marks[case] for case in (one.cases[0].id for one in answered)}}
+    note_took(job.folder, shard.index, Took(socket.gethostname(), round(time.time(), 1), seconds, films))
     cases = len({row["case_id"] for row in rows})
     part = Part(shard.index, job.manifest.digest, shard.digest, cases, failed_of(rows))
     write_part(part_path(job.folder, shard.index), rows, job.plan, part)

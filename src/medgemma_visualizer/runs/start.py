@@ -14,6 +14,7 @@ from typing import Any
 from medgemma_visualizer.errors import unknown_name
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.records import Case
+from medgemma_visualizer.runs.changed import refuse_changed
 from medgemma_visualizer.runs.cluster import Cluster
 from medgemma_visualizer.runs.folder import begin, manifest_of, note_finished
 from medgemma_visualizer.runs.local import Job, Outcome, carry_out
@@ -86,7 +87,7 @@ def run(
         command: What does the run again.
 
     Raises:
-        InputError: A name or number that does not fit, or a folder that holds another run.
+        InputError: A name or number that does not fit, a folder that holds another run, or films that changed since.
         VisualizerError: The disk is full, a worker ended, or nothing but failures.
     """
     checked_plan(plan)
@@ -95,6 +96,7 @@ def run(
     about = {"source": source, "left_out": dict(left_out or {}), "notes": tuple(notes), "command": command}
     manifest = manifest_of(engine.asked, cases, shards, **about)
     begin(folder, manifest)
+    refuse_changed(folder, mine)
     outcome = engine.work(Job(folder, plan, manifest), mine)
     if stamp and not outcome.state.open:
         note_finished(folder, stamp)
