@@ -13,18 +13,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from tests.radiographs import radiograph
 from typer.testing import CliRunner
 
 from medgemma_visualizer import verbs
 from medgemma_visualizer.app.actions import analysis as actions
 from medgemma_visualizer.app.actions import copies
 from medgemma_visualizer.app.desk import Cancelled, Progress
+from medgemma_visualizer.app.parts import escaped
 from medgemma_visualizer.app.session import Session, Settings
 from medgemma_visualizer.checks.trust import DISTRUST
+from medgemma_visualizer.data.dicom import FOR_PROCESSING
 from medgemma_visualizer.data.photo import picture
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.heatmaps import METHODS, explain_words
 from medgemma_visualizer.records import Heatmap
+from medgemma_visualizer.settings import DEFAULT_RENDERING
 
 QUICKLY = Settings(method="relevance")
 
@@ -110,6 +114,31 @@ def test_an_upload_of_too_many_pixels_is_refused_before_they_are_decoded(session
     with pytest.raises(InputError, match="9000 × 9000 pixels, over the limit of 64,000,000"):
         actions.take_upload(session, str(path))
     assert session.upload is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dicom_film_is_taken_with_its_view_and_its_notices_and_without_a_name(desk, session, cases, tmp_path):
+    pixels = np.asarray(picture(cases[0]).convert("L"))
+    window = {"WindowCenter": 128, "WindowWidth": 256}  # every level as it is
+    named = {"ViewPosition": "AP", "PresentationIntentType": "FOR PROCESSING", "PatientName": "Nobody^Else"}
+    film = radiograph(pixels, 8, **window, **named)
+    buffer = io.BytesIO()
+    film.save_as(buffer, enforce_file_format=True)
+    case = actions.take_upload(session, str(uploaded(tmp_path, "1.2.840.99", buffer.getvalue())))
+    assert list(tmp_path.iterdir()) == []
+    assert (case.view, case.rendering, case.notice) == ("AP", DEFAULT_RENDERING, FOR_PROCESSING)
+    assert np.array_equal(np.asarray(case.image)[..., 0], pixels)
+    found = analysed(desk, session, cases[0].question)
+    assert np.array_equal(np.asarray(found.analysis.reading.image)[..., 0], pixels)
+    assert escaped(FOR_PROCESSING) in actions.answer_part(found)
+    assert "Nobody" not in actions.answer_part(found) + actions.links(session)
+
+
+def test_a_lateral_dicom_film_is_refused(session, tmp_path):
+    film, buffer = radiograph(np.arange(256, dtype=np.uint16).reshape(16, 16), 8, ViewPosition="LL"), io.BytesIO()
+    film.save_as(buffer, enforce_file_format=True)
+    with pytest.raises(InputError, match="lateral view"):
+        actions.take_upload(session, str(uploaded(tmp_path, "film.dcm", buffer.getvalue())))
     assert list(tmp_path.iterdir()) == []
 
 

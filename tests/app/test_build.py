@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import inspect
 import itertools
 import re
@@ -20,6 +21,7 @@ from medgemma_visualizer.app.session import Session
 from medgemma_visualizer.app.tabs import _long
 from medgemma_visualizer.data.photo import picture
 from medgemma_visualizer.data.questions import QuestionSet
+from medgemma_visualizer.models import reading
 
 DOCS = Path(__file__).parents[2] / "docs" / "app.md"
 SPECIFIED = ("MIMIC Question Analysis", "Token-Conditioned Analysis", "Prompt Sensitivity Analysis")
@@ -340,6 +342,33 @@ def test_markup_and_template_text_in_a_question_stay_letters_in_all_html(visitor
     for name, text in html.items():
         assert not re.search(r"<script|\*\*b\*\*<|\$\{|\{\{|`", text), name
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html["analysis-answer"]
+
+
+def test_what_the_model_writes_stays_letters_in_all_html(visitor, analysed, cases, monkeypatch):
+    evil = "<img src=x onerror=alert(1)> **b** ${value} {{value}} `x` yes"
+    monkeypatch.setattr(reading, "token_texts", lambda model, ids: (evil,) * len(ids))
+    assert analysed(cases[0].question) == ""
+    visitor.asked()
+    visitor.does("tab-tokens", "select", "", False)
+    visitor.does("tokens-viewer", "cell", event(row=1, col=2))
+    cell = visitor.at["tokens-cell"]
+    visitor.does("tokens-viewer", "box", event(x0=0.2, y0=0.2, x1=0.4, y1=0.4))
+    visitor.does("tokens-edit", "click", "white")
+    for name in ("analysis-pin-a", "analysis-pin-b", "analysis-compare"):
+        visitor.does(name, "click")
+    visitor.does("analysis-downloads", "click", "viridis")
+    told = {name: text for name, text in (visitor.at | {"cell": cell}).items() if "onerror" in str(text)}
+    assert told.pop("analysis-raw").startswith(evil)  # a box of text, whose value is letters
+    for name in ("analysis-viewer", "tokens-viewer"):
+        assert evil in told.pop(name)["alt"]  # an attribute that the viewer's script sets
+    assert {"analysis-answer", "analysis-pins", "tokens-case", "tokens-strip", "cell", "tokens-edited"} <= set(told)
+    for name, text in told.items():
+        assert not re.search(r"<img src=x|\*\*b\*\*<|\$\{|\{\{|`", text), name
+    page = base64.b64decode(
+        re.search(r'download="result.html" href="data:[^,]+,([^"]+)"', visitor.at["analysis-links"])[1]
+    )
+    assert b"onerror" in page
+    assert b"<img src=x" not in page
 
 
 def test_a_stored_case_that_cannot_be_read_shows_no_other_film_beside_its_question(demo, cases, loops, tmp_path):
