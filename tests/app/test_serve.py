@@ -205,13 +205,28 @@ def test_who_is_not_named_is_not_let_in(demo, tmp_path):
         assert visitor.get("config", headers={"host": "page.example"}).status_code == 200  # by a proxy, say
 
 
-def test_a_signal_to_end_ends_the_page_and_gives_the_handler_back(demo):
-    before, said = signal.getsignal(signal.SIGTERM), []
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])  # the second: its terminal was closed
+def test_a_signal_to_end_ends_the_page_and_gives_the_handler_back(demo, number):
+    said, mine = [], lambda *_: pytest.fail("the page did not hear it")
 
     def end(text):
         said.append(text)
-        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        threading.Timer(0.2, os.kill, (os.getpid(), number)).start()
 
-    serve.serve(demo, port=0, say=end)
+    before = signal.signal(number, mine)
+    try:
+        serve.serve(demo, port=0, say=end)
+        assert signal.getsignal(number) is mine
+    finally:
+        signal.signal(number, before)
     assert said[0].startswith("Open http://127.0.0.1:")
-    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_page_that_was_started_to_outlive_its_terminal_does():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with serve._stopping() as stopped:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stopped.wait(0.1)
+    finally:
+        signal.signal(signal.SIGHUP, before)
