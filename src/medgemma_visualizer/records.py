@@ -39,8 +39,8 @@ class Case:
         view: "PA", "AP", "LATERAL", … where known.
         source: Where the case comes from ("demo", "user", a folder's name).
         simulated: True for the embedded films, which no patient ever had.
-        rendering: How a DICOM file is, or was, made into a film: a name of `data.dicom.RENDERINGS`; None takes the
-            default, and is all that other pictures have.
+        rendering: How a DICOM file is, or was, made into a film: a name of `data.dicom.RENDERINGS`, maybe with the
+            number of a window, "dicom-voi:2"; None takes the default, and is all that other pictures have.
         notice: What must be known of the film to read anything said of it, such as text burnt into its pixels.
         split: The part of its data set that the film belongs to: "train", "validate", "test"; where known.
     """

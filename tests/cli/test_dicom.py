@@ -46,6 +46,7 @@ def test_each_rendering_is_told_beside_the_other(call: Call, tmp_path: Path, pix
     assert viewer["film"] == {
         "rendering": "dicom-voi",
         "voi": "window 1 of 1 (LINEAR)",
+        "voi_choices": ["window 1 of 1 (LINEAR)"],
         "view": "PA",
         "spacing_mm": {"rows": 0.139, "columns": 0.139, "tag": "ImagerPixelSpacing", "plane": "detector"},
         "presentation_intent": "FOR PRESENTATION",
@@ -75,6 +76,25 @@ def test_people_are_told_of_film_rendering_and_burnt_in_names(call: Call, tmp_pa
     failed = json.loads((tmp_path / "output/result.json").read_text("utf-8"))["renderings"]["failed"]
     assert list(failed) == ["dicom-voi"]
     assert "film.dcm" not in failed["dicom-voi"]
+
+
+def test_windows_are_offered_and_the_chosen_one_is_asked_about(call: Call, tmp_path: Path, pixels: Any) -> None:
+    several = {
+        "WindowCenter": [128, 100],
+        "WindowWidth": [256, 120],
+        "WindowCenterWidthExplanation": ["NORMAL", "HARD"],
+    }
+    path = saved(radiograph(pixels, **(PLAIN | several)), tmp_path / "film.dcm")
+    words = ("-q", QUESTION, "--method", "relevance")
+    done = call("analyze", str(path), *words)
+    assert "--rendering dicom-voi:1 is window 1 of 2 (LINEAR, NORMAL); dicom-voi:2 is" in " ".join(done.out.split())
+    found = asked(call, path, "--rendering", "dicom-voi:2")
+    assert found["film"]["voi"] == "window 2 of 2 (LINEAR, HARD)"
+    assert found["case"]["rendering"] == "dicom-voi:2"
+    assert set(found["renderings"]["against"]) == {"dicom-voi", "mimic-jpg"}
+    refused = call("analyze", str(path), *words, "--rendering", "dicom-voi:3")
+    assert (refused.code, refused.out) == (2, "")
+    assert "2: window 2 of 2 (LINEAR, HARD)" in " ".join(refused.err.split())
 
 
 def test_compare_reads_the_same_film(call: Call, tmp_path: Path, pixels: Any) -> None:

@@ -42,8 +42,14 @@ def levels(path: Path, rendering: str | None = None, **options: Any) -> np.ndarr
     return np.asarray(read_dicom(path, rendering, **options).picture).astype(int)
 
 
-def oracle(dataset: FileDataset, path: Path) -> np.ndarray:
-    """highdicom's rendering in [0, 1]. It takes LUTs of 8 and 16 bits only, and stretches what their entries fill."""
+def oracle(dataset: FileDataset, path: Path, which: int | str = 0) -> np.ndarray:
+    """highdicom's rendering in [0, 1]. It takes LUTs of 8 and 16 bits only, and stretches what their entries fill.
+
+    Args:
+        dataset: The film.
+        path: Where it may be written to.
+        which: Of its VOI transformations, from 0 or by the file's explanation; of the windows only without a LUT.
+    """
     taken = copy.deepcopy(dataset)
     for table in taken.get("VOILUTSequence", ()):
         table.LUTDescriptor[2] = 8 if table.LUTDescriptor[2] == 8 else 16
@@ -51,7 +57,8 @@ def oracle(dataset: FileDataset, path: Path) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = highdicom.imread(path)
-        return image.get_frame(1, apply_voi_transform=True, apply_presentation_lut=True, dtype=np.float64)
+        how = {"apply_voi_transform": True, "voi_transform_selector": which, "apply_presentation_lut": True}
+        return image.get_frame(1, **how, dtype=np.float64)
 
 
 def assert_as_the_oracle(dataset: FileDataset, path: Path) -> None:
@@ -148,6 +155,103 @@ def test_the_first_of_several_is_taken_and_told_luts_before_windows(tmp_path):
     film = read_dicom(saved(dark, tmp_path / "both.dcm"))
     assert film.voi == "VOI LUT 1 of 2"
     assert (np.asarray(film.picture) == 255 - ramp(8)).all()
+
+
+SEVERAL = {"WindowCenter": [2000, 1500, 2600], "WindowWidth": [4000, 900, 300]}
+EXPLAINED = SEVERAL | {"WindowCenterWidthExplanation": ["NORMAL", "HARDER", "SOFT TISSUE 2"]}
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID", None])
+def test_another_window_is_taken_where_it_is_named_and_is_that_of_highdicom(tmp_path, function):
+    film = radiograph(ramp(12), 12, **EXPLAINED, VOILUTFunction=function, PhotometricInterpretation="MONOCHROME1")
+    path, spare = saved(film, tmp_path / "film.dcm"), tmp_path / "oracle.dcm"
+    made = [read_dicom(path, f"dicom-voi:{number}") for number in (1, 2, 3)]
+    for k, one in enumerate(made):
+        for which in (k, EXPLAINED["WindowCenterWidthExplanation"][k]):
+            assert np.abs(np.asarray(one.picture) / 255 - oracle(film, spare, which)).max() <= 1 / 255
+        assert one.rendering == f"dicom-voi:{k + 1}"
+        assert one.voi == one.choices[k]
+    assert len({one.picture.tobytes() for one in made}) == 3
+    assert (levels(path) == np.asarray(made[0].picture)).all()
+    kind = function or "LINEAR"
+    wanted = (
+        f"window 1 of 3 ({kind}, NORMAL)",
+        f"window 2 of 3 ({kind}, HARDER)",
+        f"window 3 of 3 ({kind}, SOFT TISSUE 2)",
+    )
+    assert read_dicom(path).choices == wanted
+
+
+def test_luts_are_numbered_before_windows_and_each_is_that_of_highdicom(tmp_path):
+    tables = [lookup(np.round(np.linspace(0, 1, 4096) ** power * 65535)) for power in (1, 2, 0.5)]
+    tables[1].LUTExplanation = "HARD"
+    film = radiograph(ramp(12), 12, VOILUTSequence=tables, **SEVERAL)
+    path, spare = saved(film, tmp_path / "film.dcm"), tmp_path / "oracle.dcm"
+    for k in range(3):
+        found = read_dicom(path, f"dicom-voi:{k + 1}")
+        assert np.abs(np.asarray(found.picture) / 255 - oracle(film, spare, k)).max() <= 1 / 255
+        assert found.voi == f"VOI LUT {k + 1} of 3" + (" (HARD)" if k == 1 else "")
+    del film.VOILUTSequence  # highdicom has no word for a window where there is a LUT
+    for k in range(3):
+        found = read_dicom(path, f"dicom-voi:{k + 4}")
+        assert np.abs(np.asarray(found.picture) / 255 - oracle(film, spare, k)).max() <= 1 / 255
+        assert found.voi == f"window {k + 1} of 3 (LINEAR)"
+
+
+@pytest.mark.parametrize(
+    ("rendering", "words"),
+    [
+        ("dicom-voi:4", "offers no VOI transformation number 4; choose among 1: window 1 of 3 (LINEAR, NORMAL), 2: "),
+        ("dicom-voi:0", "write a number from 1, as in 'dicom-voi:2'"),
+        ("dicom-voi:", "write a number from 1"),
+        ("dicom-voi:-1", "write a number from 1"),
+        ("dicom-voi:²", "write a number from 1"),
+        ("dicom-voi:HARDER", "write a number from 1"),
+        ("mimic-jpg:2", "uses no window and no LUT of the file; leave ':2' out"),
+        ("dicom:2", "Unknown rendering 'dicom'"),
+    ],
+)
+def test_a_window_that_is_not_there_is_refused(tmp_path, rendering, words):
+    path = saved(radiograph(ramp(12), 12, **EXPLAINED), tmp_path / "film.dcm")
+    with pytest.raises(InputError, match=re.escape(words)):
+        read_dicom(path, rendering)
+
+
+def test_a_number_is_refused_of_a_file_without_any_window(tmp_path):
+    assert "there is no number 1" in refusal(
+        saved(radiograph(ramp(12)), tmp_path / "film.dcm"), rendering="dicom-voi:1"
+    )
+
+
+def test_a_broken_window_matters_only_to_whoever_asks_for_it(tmp_path):
+    film = radiograph(ramp(8), 8, WindowCenter=[128, 5], WindowWidth=[256, 0])
+    path = saved(film, tmp_path / "film.dcm")
+    assert (levels(path) == ramp(8)).all()
+    assert "window whose width" in refusal(path, rendering="dicom-voi:2")
+    beside = radiograph(ramp(8), 8, VOILUTSequence=[lookup(np.arange(256), 0, 8)], WindowCenter=5)
+    path = saved(beside, tmp_path / "beside.dcm")
+    assert (levels(path) == ramp(8)).all()
+    assert read_dicom(path).choices == ()
+    assert "half a window" in refusal(path, rendering="dicom-voi:2")
+
+
+def test_what_a_window_is_called_is_told_in_known_words_only(tmp_path):
+    told = {"harder ": "HARDER", "WINDOW1": "WINDOW1", "USER_DEF 12": "USER_DEF 12", "": "", " ": "", "Mr Doe": None}
+    told |= {"NORMAL DOE": None, "1234": None, "NORMAL 19650101": None, "NORMAL^2": None}
+    film = radiograph(ramp(8), 8, WindowCenter=[128] * len(told), WindowWidth=[256] * len(told))
+    film.WindowCenterWidthExplanation = list(told)
+    found = read_dicom(saved(film, tmp_path / "film.dcm")).choices
+    for choice, words in zip(found, told.values(), strict=True):
+        wanted = "explained in other words" if words is None else words
+        assert choice.endswith(f"(LINEAR, {wanted})" if wanted else "(LINEAR)")
+    film.WindowCenterWidthExplanation = "SOFT"  # fewer than windows
+    assert [choice[-6:] for choice in read_dicom(saved(film, tmp_path / "one.dcm")).choices[:2]] == [" SOFT)", "INEAR)"]
+
+
+def test_a_case_carries_its_window_to_its_picture(tmp_path):
+    path = saved(radiograph(ramp(12), 12, **EXPLAINED), tmp_path / "film.dcm")
+    case = Case(id="x", image=path, question="?", rendering="dicom-voi:3")
+    assert (np.asarray(picture(case))[:, :, 0] == levels(path, "dicom-voi:3")).all()
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -460,6 +564,7 @@ HIDDEN: dict[str, tuple[str, Any]] = {
     "RescaleSlope": ("DS", CANARY),
     "PixelSpacing": ("DS", CANARY),
     "VOILUTFunction": ("CS", CANARY),
+    "WindowCenterWidthExplanation": ("LO", CANARY),
     "PresentationLUTShape": ("CS", CANARY),
     "PresentationIntentType": ("CS", CANARY),
     "BurnedInAnnotation": ("CS", CANARY),

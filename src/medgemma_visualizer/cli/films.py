@@ -18,6 +18,8 @@ from medgemma_visualizer.data.dicom import RENDERINGS, DicomFilm, read_dicom
 from medgemma_visualizer.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from medgemma_visualizer.records import Answer, Score
     from medgemma_visualizer.verbs import Analysis
 
@@ -53,6 +55,7 @@ def _film_part(film: DicomFilm) -> Part:
     document = {
         "rendering": film.rendering,
         "voi": film.voi,
+        "voi_choices": list(film.choices),
         "view": film.view,
         "spacing_mm": spacing,
         "presentation_intent": film.intent or None,
@@ -60,7 +63,15 @@ def _film_part(film: DicomFilm) -> Part:
         "notices": list(film.notices),
     }
     told = [f"DICOM as {film.rendering}", f"VOI: {film.voi}", f"view {film.view or 'not said'}", _spacing(film)]
-    return Part(document, (line("Film", "; ".join(told)),))
+    return Part(document, (line("Film", "; ".join(told)), *_choices(film)))
+
+
+def _choices(film: DicomFilm) -> list[Text]:
+    """Which VOI transformations there are, where one may choose."""
+    if len(film.choices) < 2:
+        return []
+    named = "; ".join(f"dicom-voi:{number} is {name}" for number, name in enumerate(film.choices, start=1))
+    return [line("Windows", f"the file offers several, and DICOM leaves the choice to you: --rendering {named}")]
 
 
 def _spacing(film: DicomFilm) -> str:

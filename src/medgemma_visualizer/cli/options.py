@@ -57,8 +57,9 @@ GridLines = Annotated[bool, typer.Option(help="Draw the grid of image tokens.")]
 Rendering = Annotated[
     str | None,
     typer.Option(
-        help="How a DICOM file becomes a film: 'dicom-voi', as a viewer shows it, or 'mimic-jpg', as the JPEG files of"
-        f" MIMIC-CXR-JPG were made. None: {DEFAULT_RENDERING!r}."
+        help="How a DICOM file becomes a film: 'dicom-voi', as a viewer shows it; 'dicom-voi:2', by the second of its"
+        " VOI LUTs and windows; or 'mimic-jpg', as the JPEG files of MIMIC-CXR-JPG were made."
+        f" None: {DEFAULT_RENDERING!r}."
     ),
 ]
 AllowLateral = Annotated[bool, typer.Option("--allow-lateral", help="Take a DICOM file of a lateral view too.")]

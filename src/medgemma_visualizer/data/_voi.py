@@ -6,6 +6,8 @@ work on the list of values that can be stored, at most 65,536, never on the pict
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +19,15 @@ OTHER_WAY = "ask for the rendering mimic-jpg, which needs none, or export the fi
 _CONTRADICTION = (
     "The DICOM file contradicts itself: {photometric} with the presentation LUT shape {shape}. The shape was followed; "
     "if the film looks like a negative, the shape is wrong."
+)
+#: Words by which files explain their windows; others are not repeated, since a file may say anything there.
+_EXPLAINED = (
+    *("ABDOMEN", "ALGO", "AUTO", "AUTOMATIC", "BODY", "BONE", "BONES", "BRIGHT", "CARDIAC", "CHEST", "CONTRAST"),
+    *("CUSTOM", "DARK", "DEF", "DEFAULT", "DEFINED", "DETAIL", "ENHANCED", "FULL", "HARD", "HARDER", "HEART"),
+    *("HIGH", "IDENTITY", "INITIAL", "INVERSE", "LINEAR", "LOW", "LUNG", "LUNGS", "LUT", "MANUAL", "MEDIASTINUM"),
+    *("MEDIUM", "NARROW", "NORMAL", "OPT", "OPTIMAL", "ORIGINAL", "PRESET", "RANGE", "RIBS", "SHARP", "SIGMOID"),
+    *("SMOOTH", "SOFT", "SOFTER", "SPINE", "STANDARD", "THORAX", "TISSUE", "USER", "VERY", "VIEW", "VOI", "WIDE"),
+    "WINDOW",
 )
 
 
@@ -39,6 +50,19 @@ class Voi:
     notices: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Choice:
+    """One of the VOI transformations that a file offers; DICOM leaves it to the viewer which one is applied.
+
+    Attributes:
+        name: Which of how many of its kind, and how the file explains it, as far as in known words.
+        apply: Values of the modality, float64 (n,), to fractions of white.
+    """
+
+    name: str
+    apply: Callable[[np.ndarray], Voi]
+
+
 def modality_values(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
     """Stored values to what the modality means by them, float64 (n,): by its LUT if there is one, else by rescaling.
 
@@ -54,33 +78,97 @@ def modality_values(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
     return stored * slope + intercept
 
 
-def voi_fractions(dataset: Dataset, values: np.ndarray, occurring: np.ndarray) -> Voi:
+def voi_choices(dataset: Dataset) -> tuple[Choice, ...]:
+    """All VOI transformations of a file: its LUTs, then its windows; the first is the default.
+
+    Raises:
+        Unreadable: Half a window, or a function that is not known.
+    """
+    return (*_lut_choices(dataset), *_window_choices(dataset))
+
+
+def voi_fractions(dataset: Dataset, values: np.ndarray, occurring: np.ndarray, number: int | None = None) -> Voi:
     """Values of the modality to fractions of white, before any inversion.
 
-    The first VOI LUT is taken, else the first window, else the values that occur are stretched from their minimum to
-    their maximum.
+    Where nobody chose, the first VOI LUT is taken, else the first window, else the values that occur are stretched from
+    their minimum to their maximum.
 
     Args:
         values: float64 (n,).
         occurring: bool (n,), which of them the picture holds.
+        number: Which of `voi_choices`, from 1.
 
     Raises:
-        Unreadable: A window or LUT that cannot be applied.
+        Unreadable: A window or LUT that cannot be applied, or no such number.
     """
-    tables = dataset.get("VOILUTSequence")
-    if tables:
-        table = _table(tables[0], "VOI LUT")
+    luts = _lut_choices(dataset)
+    choices = luts if luts and number is None else voi_choices(dataset)  # a broken window is no matter then
+    if number is not None and not 1 <= number <= len(choices):
+        raise Unreadable(_no_such(number, choices))
+    if not choices:
+        return Voi(_stretched(values, occurring), "none given: stretched from minimum to maximum")
+    return choices[(number or 1) - 1].apply(values)
+
+
+def _no_such(number: int, choices: tuple[Choice, ...]) -> str:
+    if not choices:
+        return f"offers no window and no VOI LUT, so that there is no number {number}; leave the number out."
+    told = ", ".join(f"{place}: {choice.name}" for place, choice in enumerate(choices, start=1))
+    return f"offers no VOI transformation number {number}; choose among {told}."
+
+
+def _lut_choices(dataset: Dataset) -> tuple[Choice, ...]:
+    tables = dataset.get("VOILUTSequence") or ()
+    return tuple(_lut_choice(item, number, len(tables)) for number, item in enumerate(tables, start=1))
+
+
+def _lut_choice(item: Dataset, number: int, of: int) -> Choice:
+    said = explanation(item.get("LUTExplanation"))
+    name = f"VOI LUT {number} of {of}" + (f" ({said})" if said else "")
+
+    def apply(values: np.ndarray) -> Voi:
+        table = _table(item, "VOI LUT")
         depth = max(int(table.entries.max()).bit_length(), 1)
         odd = (_other_depth(table.bits, depth),) if depth != table.bits else ()
-        return Voi(_looked_up(table, values) / (2**depth - 1), f"VOI LUT 1 of {len(tables)}", odd)
+        return Voi(_looked_up(table, values) / (2**depth - 1), name, odd)
+
+    return Choice(name, apply)
+
+
+def _window_choices(dataset: Dataset) -> tuple[Choice, ...]:
     centres, widths = (_numbers(dataset, name) for name in ("WindowCenter", "WindowWidth"))
-    if centres and widths:
-        function = _function(dataset)
-        fractions = windowed(values, centres[0], widths[0], function)
-        return Voi(fractions, f"window 1 of {min(len(centres), len(widths))} ({function})")
-    if centres or widths:
+    if bool(centres) != bool(widths):
         raise Unreadable(f"gives half a window (a centre or a width alone); {OTHER_WAY}.")
-    return Voi(_stretched(values, occurring), "none given: stretched from minimum to maximum")
+    if not centres:
+        return ()
+    function = _function(dataset)
+    pairs = list(zip(centres, widths, strict=False))  # where one list is longer, its end is nobody's
+    said = _explanations(dataset, len(pairs))
+    return tuple(
+        _window_choice(pair, f"window {k} of {len(pairs)} ({', '.join(filter(None, (function, words)))})", function)
+        for k, (pair, words) in enumerate(zip(pairs, said, strict=True), start=1)
+    )
+
+
+def _window_choice(pair: tuple[float, float], name: str, function: str) -> Choice:
+    return Choice(name, lambda values: Voi(windowed(values, *pair, function), name))
+
+
+def _explanations(dataset: Dataset, number: int) -> list[str]:
+    """One for each window; "" where the file gives none for it."""
+    given = dataset.get("WindowCenterWidthExplanation") or ()
+    words = [explanation(one) for one in ([given] if isinstance(given, str) else given)]
+    return [*words, *[""] * number][:number]
+
+
+def explanation(text: object) -> str:
+    """What a file says of a window or LUT, in upper case, where all of its words are known; else that it says more."""
+    if not isinstance(text, str) or not text.strip():
+        return ""
+    bare = text.strip().upper()
+    words = re.findall(r"[^\W\d_]+|\d+", bare)
+    known = all(word in _EXPLAINED or (word.isdecimal() and len(word) <= 2) for word in words)
+    return bare if known and words and re.fullmatch(r"[A-Z0-9 _.,/+-]+", bare) else "explained in other words"
 
 
 def windowed(values: np.ndarray, centre: float, width: float, function: str = "LINEAR") -> np.ndarray:

@@ -24,7 +24,7 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import UID, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
 
-from medgemma_visualizer.data._voi import Unreadable, is_inverted, modality_values, voi_fractions
+from medgemma_visualizer.data._voi import Unreadable, is_inverted, modality_values, voi_choices, voi_fractions
 from medgemma_visualizer.data.photo import LATERAL_VIEWS, check_picture_path, is_dicom, is_lateral, refuse_large
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.registry import Registry
@@ -61,7 +61,8 @@ _HEADER = (
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PlanarConfiguration"),
     *("PixelSpacing", "PixelSpacingCalibrationType", "ImagerPixelSpacing"),
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
-    *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape"),
+    *("VOILUTSequence", "WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction"),
+    "PresentationLUTShape",
 )
 _PIXELS = ("PixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 
@@ -118,30 +119,40 @@ class DicomFilm(DicomHeader):
 
     Attributes:
         picture: Mode L, as large as the file's; carries nothing but pixels.
-        rendering: The name in `RENDERINGS` by which it was made.
+        rendering: The rendering by which it was made, with the number of its VOI transformation where that was chosen.
         voi: Which of the file's VOI transformations was taken, of how many; "not used" for renderings without.
+        choices: All VOI transformations that the file offers to the rendering, in the order of their numbers from 1.
     """
 
     picture: Image.Image
     rendering: str
     voi: str
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Made:
-    """uint8 (height, width), the VOI transformation in words, and what must be known of it."""
+    """uint8 (height, width), the VOI transformation in words, what must be known of it, and which others there are."""
 
     levels: np.ndarray
     voi: str
     notices: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """A way to make 8-bit levels of stored values, int32 (height, width)."""
+    """A way to make 8-bit levels of stored values, int32 (height, width).
+
+    Attributes:
+        label: For people.
+        make: Takes the file, its values, and the number of a VOI transformation, None for the default.
+        uses_voi: Whether such a number means anything to it.
+    """
 
     label: str
-    make: Callable[[Dataset, np.ndarray], Made]
+    make: Callable[[Dataset, np.ndarray, int | None], Made]
+    uses_voi: bool
 
 
 RENDERINGS: Registry[Rendering] = Registry("rendering")
@@ -158,7 +169,8 @@ def read_dicom(
 
     Args:
         source: The file.
-        rendering: A name of `RENDERINGS`; `settings.DEFAULT_RENDERING` where None.
+        rendering: A name of `RENDERINGS`, or "dicom-voi:N" for the N-th VOI transformation of the file, LUTs before
+            windows; `settings.DEFAULT_RENDERING` where None.
         allow_lateral: Takes a view from the side too.
         max_pixels: Largest height × width that will be decoded; None takes INPUT_LIMITS["image_pixels"].
 
@@ -167,20 +179,41 @@ def read_dicom(
             names the file as it was given, what is wrong, and what to do.
     """
     name, chosen = os.fspath(source), DEFAULT_RENDERING if rendering is None else rendering
-    entry = RENDERINGS[chosen]
+    entry, number = rendering_of(chosen)
     limit = INPUT_LIMITS["image_pixels"] if max_pixels is None else max_pixels
 
     def film() -> DicomFilm:
         dataset = _opened(name, pixels=True)
         header = _checked(dataset, name, limit, allow_lateral)
-        made = entry.make(dataset, _stored(dataset))
+        made = entry.make(dataset, _stored(dataset), number)
         if made.levels.min() == made.levels.max():
             raise Unreadable(f"comes out as a single level by {chosen}; try another rendering, or export it again.")
         notices = (*header.notices, *made.notices)
         facts = vars(header) | {"notices": notices}
-        return DicomFilm(**facts, picture=Image.fromarray(made.levels), rendering=chosen, voi=made.voi)
+        film = Image.fromarray(made.levels)
+        return DicomFilm(**facts, picture=film, rendering=chosen, voi=made.voi, choices=made.choices)
 
     return _or_one_sentence(name, film)
+
+
+def rendering_of(name: str) -> tuple[Rendering, int | None]:
+    """The rendering that a name means, and the number of the VOI transformation, if one is chosen: "dicom-voi:2".
+
+    Raises:
+        InputError: No such rendering, no whole number from 1 after the colon, or one for a rendering that has no use
+            for it.
+    """
+    bare, colon, digits = str(name).partition(":")
+    entry = RENDERINGS[bare]
+    if not colon:
+        return entry, None
+    if not entry.uses_voi:
+        raise InputError(f"The rendering {bare!r} uses no window and no LUT of the file; leave ':{digits}' out.")
+    if not (digits.isascii() and digits.isdecimal() and len(digits) < 6 and int(digits) > 0):
+        raise InputError(
+            f"The rendering {name!r} names no VOI transformation; write a number from 1, as in '{bare}:2'."
+        )
+    return entry, int(digits)
 
 
 def read_header(source: str | os.PathLike[str], *, allow_lateral: bool = False) -> DicomHeader:
@@ -197,20 +230,28 @@ def read_header(source: str | os.PathLike[str], *, allow_lateral: bool = False) 
 # --- the two renderings ----------------------------------------------------------------------------------------------
 
 
-def _dicom_voi(dataset: Dataset, stored: np.ndarray) -> Made:
+def _dicom_voi(dataset: Dataset, stored: np.ndarray, number: int | None) -> Made:
     """As a viewer shows it: modality step, VOI, inversion where the file asks for it, 8 bits."""
     bits, least = dataset.BitsStored, _least(dataset)
     places = stored - least
     occurring = np.bincount(places.ravel(), minlength=2**bits) > 0
     values = modality_values(dataset, np.arange(least, least + 2**bits))
-    voi = voi_fractions(dataset, values, occurring)
+    voi = voi_fractions(dataset, values, occurring, number)
     inverted, odd = is_inverted(dataset, dataset.PhotometricInterpretation)
     fractions = 1 - voi.fractions if inverted else voi.fractions
     table = np.rint(fractions * 255).astype(np.uint8)
-    return Made(table[places], voi.taken, (*voi.notices, *odd))
+    return Made(table[places], voi.taken, (*voi.notices, *odd), _offered(dataset))
 
 
-def _mimic_jpg(dataset: Dataset, stored: np.ndarray) -> Made:
+def _offered(dataset: Dataset) -> tuple[str, ...]:
+    """Names of the VOI transformations; none where they cannot be told."""
+    try:
+        return tuple(choice.name for choice in voi_choices(dataset))
+    except Unreadable:  # a broken window beside the LUT that was taken; told to whoever asks for it
+        return ()
+
+
+def _mimic_jpg(dataset: Dataset, stored: np.ndarray, number: int | None) -> Made:
     """As the JPEG files of MIMIC-CXR-JPG were made (Johnson et al., 2019), before their compression.
 
     Stored values from minimum to maximum, cut down to whole levels, MONOCHROME1 inverted, histogram equalised. Neither
@@ -225,8 +266,8 @@ def _mimic_jpg(dataset: Dataset, stored: np.ndarray) -> Made:
     return Made(np.asarray(cv2.equalizeHist(levels)), "not used")
 
 
-RENDERINGS.add("dicom-voi", Rendering("As a DICOM viewer shows it", _dicom_voi))
-RENDERINGS.add("mimic-jpg", Rendering("As MIMIC-CXR-JPG was made", _mimic_jpg))
+RENDERINGS.add("dicom-voi", Rendering("As a DICOM viewer shows it", _dicom_voi, uses_voi=True))
+RENDERINGS.add("mimic-jpg", Rendering("As MIMIC-CXR-JPG was made", _mimic_jpg, uses_voi=False))
 
 
 # --- the file --------------------------------------------------------------------------------------------------------

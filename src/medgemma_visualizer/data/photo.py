@@ -81,7 +81,7 @@ def open_image(
         source: A path; a PIL image; an array (height, width), (height, width, 1 | 3 | 4); or a torch tensor
             (height, width) or (1 | 3, height, width).
         max_pixels: Largest height × width that will be decoded; None takes INPUT_LIMITS["image_pixels"].
-        rendering: A name of `dicom.RENDERINGS`, for DICOM files; the default one where None.
+        rendering: For DICOM files, as in `dicom.read_dicom`; the default one where None.
         allow_lateral: Takes a DICOM file that says it is a view from the side.
 
     Returns:
