@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 import torch
 
-from medgemma_visualizer.app.desk import Cancelled, Desk, Job, Progress, Result, doubled
+from medgemma_visualizer.app.desk import ROOM, Cancelled, Desk, Job, Progress, Result, doubled
 from medgemma_visualizer.progress import track
 
 
@@ -131,6 +133,31 @@ def test_quick_work_waits_while_shared_weights_are_lent(demo, monkeypatch):
     list(steps)
     quick.join(10)
     assert answers == [1]
+
+
+def test_where_there_is_room_large_weights_are_copied_and_quick_work_waits_for_no_check(demo, monkeypatch):
+    monkeypatch.setattr("medgemma_visualizer.app.desk.SMALL", 0)
+    shared = Desk(demo)
+    copied: list[object] = []
+
+    def work(model):
+        copied.append(weakref.ref(model.hf))
+        with torch.no_grad():
+            next(model.hf.parameters()).zero_()
+        return shared.quick(lambda quick: float(next(quick.hf.parameters()).abs().sum()))
+
+    for free, own in ((ROOM * shared.bytes, True), (0, False), (None, False)):
+        monkeypatch.setattr("medgemma_visualizer.app.desk.free_bytes", lambda device, free=free: free)
+        with shared._turn(Job(), True) as model:
+            assert (next(model.hf.parameters()) is not next(demo.hf.parameters())) is own
+            assert shared._quick.locked() is not own
+        assert not shared._quick.locked()
+    monkeypatch.setattr("medgemma_visualizer.app.desk.free_bytes", lambda device: ROOM * shared.bytes)
+    *_, result = shared.long(work, Job(), changes_weights=True)
+    assert result.value > 0  # answered meanwhile, by the weights as they are
+    del model
+    gc.collect()
+    assert copied[0]() is None  # nobody keeps the copy
 
 
 @pytest.mark.parametrize("weights", [True, False])

@@ -4,8 +4,8 @@ Knows threads and locks; knows nothing about pages, pictures or questions. Quick
 (a check, a comparison, a league) each have one worker. They ask two copies of the model's modules, since a method
 hooks into the modules that it asks, and a quick answer may not run through the hooks of somebody's long check. The
 copies share their weights where these are large; small ones are copied too, so that a check that randomises weights
-stops nobody's quick work. Where weights are shared,
-quick work waits for such a check.
+stops nobody's quick work. Large ones are copied for the time of such a check where the card has room for them; only
+where it has none, quick work waits.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from medgemma_visualizer.models.adapter import Model
+from medgemma_visualizer.models.devices import cleanup_memory, free_bytes
 from medgemma_visualizer.progress import listening
 
 T = TypeVar("T")
 
 #: Weights up to this many bytes are copied for long work.
 SMALL = 2**30
+#: Free memory that a copy of large weights wants, as a multiple of their bytes: what is asked of them takes some, too.
+ROOM = 1.5
 #: Seconds between two looks at how far long work is.
 LOOK = 0.2
 
@@ -99,12 +102,14 @@ class Desk:
     Attributes:
         model: Asked by quick work.
         double: Asked by long work.
+        bytes: What the weights take.
         separate: Whether the double has weights of its own.
     """
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.separate = sum(p.numel() * p.element_size() for p in model.hf.parameters()) <= SMALL
+        self.bytes = sum(p.numel() * p.element_size() for p in model.hf.parameters())
+        self.separate = self.bytes <= SMALL
         self.double = doubled(model, weights=self.separate)
         self._quick, self._long = threading.Lock(), threading.Lock()
         # One thread for all: the libraries of numbers keep buffers for every thread that ever computed with them.
@@ -124,8 +129,8 @@ class Desk:
         """Does long work on another thread; gives its progress several times a second, at last its result.
 
         Args:
-            changes_weights: Whether the work draws new weights for a while. Where the double shares them, quick work
-                then waits.
+            changes_weights: Whether the work draws new weights for a while. Where the double shares them, the work gets
+                a copy of its own, not to be kept; where there is no room for one, quick work waits.
 
         Raises:
             Cancelled: The job was called off. Closing the iterator calls it off as well.
@@ -134,8 +139,8 @@ class Desk:
 
         def do() -> None:
             try:
-                with self._turn(job, changes_weights), listening(job.tell):
-                    outcome.append(Result(work(self.double)))
+                with self._turn(job, changes_weights) as model, listening(job.tell):
+                    outcome.append(Result(work(model)))
             except BaseException as error:  # handed to the visitor's thread below
                 outcome.append(error)
 
@@ -153,18 +158,25 @@ class Desk:
         yield found
 
     @contextmanager
-    def _turn(self, job: Job, changes_weights: bool) -> Iterator[None]:
-        """Waits for the long worker's place, still ready to leave."""
+    def _turn(self, job: Job, changes_weights: bool) -> Iterator[Model]:
+        """Waits for the long worker's place, still ready to leave; gives whom it may ask."""
         while not self._long.acquire(timeout=LOOK):
             job.tell(0, 0, "")
         try:
-            if changes_weights and not self.separate:
-                with self._quick:
-                    yield
+            if self.separate or not changes_weights:
+                yield self.double
+            elif self._has_room():
+                yield doubled(self.double, weights=True)  # not of the quick model, into which somebody may just hook
             else:
-                yield
+                with self._quick:
+                    yield self.double
         finally:
             self._long.release()
+
+    def _has_room(self) -> bool:
+        cleanup_memory()  # the copy of an earlier check, whose modules point at each other
+        free = free_bytes(self.model.device)
+        return free is not None and free >= ROOM * self.bytes
 
 
 def doubled(model: Model, *, weights: bool) -> Model:

@@ -81,6 +81,7 @@ def run(
 
     for step in session.asks(desk, work, changes_weights=which == "sanity"):
         if not isinstance(step, Progress):
+            step = replace(step, analysis=with_model(step.analysis, desk.double))  # not a copy made for this check
             session.results[KEY] = step
         yield step
 
