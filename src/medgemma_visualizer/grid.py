@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -42,13 +43,19 @@ def finite_map(values: np.ndarray, name: str = "map") -> np.ndarray:
     return array.astype(np.float64)
 
 
+@lru_cache(maxsize=64)
 def overlap_weights(pixels: int, cells: int) -> np.ndarray:
-    """Share of each cell that each pixel covers along one axis, float64 (cells, pixels); every row sums to 1."""
+    """Share of each cell that each pixel covers along one axis, float64 (cells, pixels); every row sums to 1.
+
+    Kept for the sizes asked for lately, and therefore not to be written.
+    """
     cell, pixel = np.arange(cells)[:, None], np.arange(pixels)[None]
     # Lengths in units of pixel/cells are whole numbers, so nothing is rounded before the last division.
     right = np.minimum((cell + 1) * pixels, (pixel + 1) * cells)
     left = np.maximum(cell * pixels, pixel * cells)
-    return np.maximum(right - left, 0) / pixels
+    weights = np.maximum(right - left, 0) / pixels
+    weights.flags.writeable = False
+    return weights
 
 
 def downsample(values: np.ndarray, rows: int, cols: int) -> np.ndarray:

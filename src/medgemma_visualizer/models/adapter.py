@@ -5,6 +5,7 @@ Knows where a family keeps its parts; knows nothing about questions, maps or fil
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -127,6 +128,12 @@ class Model:
         stop = self.hf.generation_config.eos_token_id
         ids = stop if isinstance(stop, (list, tuple)) else [stop]
         return frozenset(int(i) for i in ids if i is not None)
+
+    @cached_property
+    def control_tokens(self) -> tuple[Mapping[str, int], re.Pattern[str]]:
+        """Control tokens with their ids, and a pattern that finds them in text, the longest first."""
+        known = {str(token): i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        return known, re.compile("|".join(re.escape(token) for token in sorted(known, key=len, reverse=True)))
 
     @cached_property
     def yes_ids(self) -> tuple[int, ...]:

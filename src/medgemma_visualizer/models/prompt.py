@@ -128,8 +128,7 @@ def _refuse_control_ids(model: Model, ids: list[int], offsets: list[tuple[int, i
 
 def _tokenise(model: Model, text: str, user: tuple[int, int]) -> tuple[list[int], list[tuple[int, int]]]:
     """Ids and character offsets; control tokens are recognised outside the user's characters only."""
-    control = {str(token): i for i, token in model.tokenizer.added_tokens_decoder.items() if token.special}
-    pattern = re.compile("|".join(re.escape(token) for token in sorted(control, key=len, reverse=True)))
+    control, pattern = model.control_tokens
     ids: list[int] = []
     offsets: list[tuple[int, int]] = []
 

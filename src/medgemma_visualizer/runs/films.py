@@ -77,9 +77,10 @@ def film_of(model: Model, case: Case) -> Film:
         VisualizerError: It is not there, or is none.
     """
     image = picture(case)
+    values = prepared(model.processor, [image]).to(model.dtype)
     return Film(
         image=image,
-        pixel_values=prepared(model.processor, [image]),
+        pixel_values=values.pin_memory() if model.device.type == "cuda" else values,
         body=coverage(body_mask(grayscale(image)), *model.grid),
         digest=film_digest(image),
         foreign=model.is_demo and not is_demo_film(image),
@@ -131,10 +132,7 @@ def encoded(model: Model, films: Sequence[Film], stream: Any = None) -> Encoded:
 
 
 def _on_device(film: Film, model: Model) -> Film:
-    values = film.pixel_values
-    if model.device.type == "cuda":
-        values = values.pin_memory().to(model.device, non_blocking=True)
-    return replace(film, pixel_values=values.to(model.device, model.dtype))
+    return replace(film, pixel_values=film.pixel_values.to(model.device, model.dtype, non_blocking=True))
 
 
 def encode(encoder: Callable[[Any], Any], inputs: Sequence[Any]) -> list[Any]:

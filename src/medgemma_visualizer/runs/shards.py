@@ -6,11 +6,13 @@ becomes its row; only what would go wrong with every case (a full disk) ends the
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -246,44 +248,43 @@ def _group(asking: _Asking, group: Group, shared: float) -> Answered:
     """All questions of one picture, which the decoder reads once, too."""
     rows: list[Row] = []
     seconds: dict[str, float] = {}
-    first: Reading | str = _first_reading(asking, group)
-    if isinstance(first, str):
-        return _all_failed(group, first)
-    try:
-        with read_once(first, *asking.plan.methods) as alone:
-            ask = _asker(asking, alone)
-            for case in group:
-                start = time.perf_counter()
-                rows += _rows_or_reason(asking, ask, case)
-                seconds[case.id] = round(time.perf_counter() - start + shared / len(group), 4)
-    except Exception as error:  # the picture itself could not be read by the decoder
-        done = {row["case_id"] for row in rows}
-        rows += [_failure(case, reason_of(error, case)) for case in group if case.id not in done]
-    return Answered(tuple(group), tuple(rows), dict.fromkeys((case.id for case in group), 0.0) | seconds)
+    with ExitStack() as stack:
+        ask = _asker(asking, group, stack)
+        for case in group:
+            start = time.perf_counter()
+            rows += _rows_or_reason(asking, ask, case)
+            seconds[case.id] = round(time.perf_counter() - start + shared / len(group), 4)
+    return Answered(tuple(group), tuple(rows), seconds)
 
 
-def _first_reading(asking: _Asking, group: Group) -> Reading | str:
-    """The picture with the first question that can be asked of it; a question that is too long fails by itself."""
-    reason = ""
-    for case in group:
-        try:
-            return asking.reading(case, case.question)
-        except Exception as error:
-            reason = reason_of(error, case)
-    return reason
-
-
-def _asker(asking: _Asking, alone: Callable[..., Reading]) -> _Ask:
+def _asker(asking: _Asking, group: Group, stack: ExitStack) -> _Ask:
     """Asks a question in some words under some methods, unless it was asked together with others."""
+
+    @functools.cache
+    def alone() -> Callable[..., Reading]:
+        return stack.enter_context(read_once(_first_reading(asking, group), *asking.plan.methods))
 
     def ask(case: Case, words: str, methods: Sequence[str]) -> _Said:
         said = asking.known.get((case.id, words))
         if said is not None:
             return said
-        reading = alone(words, case.options)
+        reading = alone()(words, case.options)
         return _explained(reading, resolve(reading, asking.plan.target), methods)
 
     return ask
+
+
+def _first_reading(asking: _Asking, group: Group) -> Reading:
+    """The picture with the first question that can be asked of it; a question that is too long fails by itself.
+
+    None of them can: what goes wrong with the last one is raised.
+    """
+    for case in group[:-1]:
+        try:
+            return asking.reading(case, case.question)
+        except Exception:  # met again, and told, where it is asked
+            continue
+    return asking.reading(group[-1], group[-1].question)
 
 
 def _rows_or_reason(asking: _Asking, ask: _Ask, case: Case) -> list[Row]:
@@ -390,8 +391,9 @@ def _rows(asking: _Asking, ask: _Ask, case: Case) -> list[Row]:
     known = _known(case) | {"image_sha256": asking.film.digest, "foreign": asking.film.foreign, "failed": False}
     checked = _checked(said, case, plan)
     answered = known | _answer_columns(said.reading, case) | {"wording": 0, "reason": ""}
+    region = case.region
     own = [
-        answered | _map_columns(heatmap) | _scores(heatmap, case, asking.film.body) | checked.get(name, {})
+        answered | _map_columns(heatmap) | _scores(heatmap, case, region, asking.film.body) | checked.get(name, {})
         for name, heatmap in said.heatmaps.items()
     ]
     return [*own, *_wordings(ask, case, known, said.heatmaps[plan.methods[0]], plan)]
@@ -425,12 +427,12 @@ def _map_columns(heatmap: Heatmap) -> Row:
     return told | {"rows": rows, "cols": cols, "map": heatmap.grid.astype(np.float32).ravel().tolist()}
 
 
-def _scores(heatmap: Heatmap, case: Case, body: np.ndarray) -> Row:
+def _scores(heatmap: Heatmap, case: Case, region: np.ndarray | None, body: np.ndarray) -> Row:
     if not heatmap.available:
         return {}
     scores = quality_scores(heatmap.map, body, case.view)
-    if case.region is not None:
-        scores |= localisation_scores(heatmap.map, case.region)
+    if region is not None:
+        scores |= localisation_scores(heatmap.map, region)
     return score_columns(scores)
 
 

@@ -248,6 +248,8 @@ def _iou_score(grid: np.ndarray, region: np.ndarray) -> Score:
 
 def _checked_mask(mask: np.ndarray) -> np.ndarray:
     """The mask as bool (height, width); anything but False/True or 0/1 is refused."""
+    if isinstance(mask, np.ndarray) and mask.dtype == bool and mask.ndim == 2 and mask.size:
+        return mask  # checked by its type; a large one is asked about in every score
     values = finite_map(mask, "region's mask")
     if not np.isin(values, (0, 1)).all():
         low, high = values.min(), values.max()
