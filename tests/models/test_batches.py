@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from medgemma_visualizer.models import graphs
+from medgemma_visualizer.models import batches, graphs
 from medgemma_visualizer.models.batches import Batch, go_together
 from medgemma_visualizer.models.forward import logits_at
 from medgemma_visualizer.models.graphs import engine_of
@@ -164,3 +165,18 @@ def test_only_what_one_pass_can_read_goes_together() -> None:
     assert not go_together([first, replace(first, max_new_tokens=4)])
     assert not go_together([first, replace(first, model=replace(first.model))])
     assert not go_together([replace(first, prompt=tiny_prompt(first.model, words=(20,) * graphs.LONGEST))])
+
+
+@pytest.mark.parametrize(("gib", "size"), [(0.0, 1), (2, 1), (4, 2), (8, 4), (16, 8), (32, 16), (100, 16)])
+def test_as_many_go_together_as_fit_into_the_free_memory(gib: float, size: int, monkeypatch: Any) -> None:
+    """MedGemma 4B's shape: 30,720 + 20,480 numbers of two bytes in each of 34 layers and 320 positions, 1.04 GiB."""
+    config = SimpleNamespace(intermediate_size=10240, hidden_size=2560)
+    model: Any = SimpleNamespace(
+        device=None, dtype=torch.bfloat16, grid=(16, 16), n_layers=34, text=SimpleNamespace(config=config)
+    )
+    monkeypatch.setattr(batches, "free_bytes", lambda _device: gib * 2**30)
+    assert batches.batch_for(model) == size
+
+
+def test_on_a_processor_nothing_is_won_by_going_together() -> None:
+    assert batches.batch_for(tiny_model()) == 1

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from medgemma_visualizer.runs.plan import RunPlan
     from medgemma_visualizer.runs.start import Engine
 
-#: Pictures in one pass of the vision tower where nobody chose. On a CPU nothing is won by more.
+#: Pictures that a cluster's workers ask together where nobody chose. On a CPU nothing is won by more.
 _BATCH = {"cpu": 1, "gpu": 8}
 
 
@@ -48,7 +48,9 @@ def run(
     workers: Annotated[int, typer.Option(min=1, help="Processes; the results are the same for any number.")] = 1,
     shard: Annotated[str | None, typer.Option(help="Of a job array: i/n, such as 3/8. None: all.")] = None,
     shard_size: Annotated[int | None, typer.Option(min=1, help="Cases that one file holds. None: by the set.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Pictures encoded together. None: 1, on a GPU 8.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Pictures asked together. None: 1, on a GPU up to 16 as fit.")
+    ] = None,
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster, or 'auto'. None: one on this machine.")] = None,
     cpus_per_worker: Annotated[float, typer.Option(min=0.01, help="For ray.")] = 1,
     gpus_per_worker: Annotated[float, typer.Option(min=0, help="For ray: 1 gives each model a GPU.")] = 0,
@@ -127,15 +129,15 @@ def _local(
     from dataclasses import replace
 
     from medgemma_visualizer import verbs
+    from medgemma_visualizer.models.batches import batch_for
     from medgemma_visualizer.runs import start
     from medgemma_visualizer.runs.plan import checked_plan
 
     if plan.methods:
         checked_plan(plan)
     loaded = verbs.load_model(name, **load)
-    kind = "cpu" if loaded.device.type == "cpu" else "gpu"
     chosen = plan.methods or (verbs.recommended_method(loaded),)
-    plan = checked_plan(replace(plan, methods=chosen, batch=batch or _BATCH[kind]))
+    plan = checked_plan(replace(plan, methods=chosen, batch=batch or batch_for(loaded)))
     return start.local(loaded, plan, workers, _loads(name, loaded, load) if workers > 1 else ()), plan
 
 

@@ -19,12 +19,33 @@ import torch
 
 from medgemma_visualizer.models import graphs, lean
 from medgemma_visualizer.models.adapter import Model
+from medgemma_visualizer.models.devices import free_bytes
 from medgemma_visualizer.models.forward import Generated, ensure_finite
 from medgemma_visualizer.models.graphs import Told, rounded, sent
 from medgemma_visualizer.models.reading import Reading
 
 #: Shapes of decoding that are kept: that of full batches, and that of the last one.
 SHAPES = 2
+#: More pictures together than that win nothing at MedGemma's size on an H100 (benchmarks/batches.py).
+MOST = 16
+#: Share of the free memory that a batch may take; the rest is the vision tower's, and the next batch's.
+SHARE = 0.7
+
+
+def batch_for(model: Model) -> int:
+    """How many pictures go well together on the model's device: a power of two up to `MOST`, 1 on a processor.
+
+    What a picture takes is what the decoder keeps of its prompt until the way back: about three rows of the
+    intermediate size and eight of the hidden size for each position and layer.
+    """
+    free = free_bytes(model.device)
+    if free is None:
+        return 1
+    config = model.text.config
+    row = (3 * config.intermediate_size + 8 * config.hidden_size) * model.dtype.itemsize
+    positions = rounded(model.grid[0] * model.grid[1] + graphs.STEP)
+    number = int(SHARE * free / (row * model.n_layers * positions))
+    return max(1, min(MOST, 1 << max(0, number.bit_length() - 1)))
 
 
 def go_together(readings: Sequence[Reading]) -> bool:

@@ -11,6 +11,8 @@ import importlib.util
 import logging
 import platform
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -109,6 +111,41 @@ def choose_device(device: str = "auto", min_free_gb: float = MODEL_CONFIG["min_f
     if re.fullmatch(r"cuda(:\d+)?|mps", device):
         raise InputError(f"Device {device!r} is not on this machine. Use one of: auto, {', '.join(known)}.")
     raise unknown_name("device", device, ["auto", *known, "cuda", "mps"])
+
+
+def choose_devices(devices: str = "auto", min_free_gb: float = MODEL_CONFIG["min_free_gb"]) -> list[torch.device]:
+    """The devices to compute on, a model on each.
+
+    Args:
+        devices: "all" (every CUDA device with enough memory, else as "auto"), or names as of `choose_device`, with
+            commas between them.
+        min_free_gb: GiB that "all" and "auto" demand of a CUDA device.
+
+    Raises:
+        InputError: No such device here, or a GPU that is named twice.
+    """
+    if devices == "all":
+        found = [torch.device("cuda", gpu.index) for gpu in gpus() if gpu.free_gb >= min_free_gb]
+        return found or [choose_device("auto", min_free_gb)]
+    found = [choose_device(name.strip(), min_free_gb) for name in devices.split(",")]
+    twice = [str(device) for n, device in enumerate(found) if device.type != "cpu" and device in found[:n]]
+    if twice:
+        raise InputError(f"Device {twice[0]!r} is named twice in {devices!r}. One model on a GPU is enough; name it once.")
+    return found
+
+
+@contextmanager
+def on_device(device: torch.device) -> Iterator[None]:
+    """A CUDA device is this thread's current one inside the block; elsewhere nothing is done.
+
+    Kernels that are launched, captured or waited for without a word on which device belong to the current one, which
+    is the first where nobody said otherwise. A thread of its own may keep the block open for its whole life.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    with torch.cuda.device(device):
+        yield
 
 
 def trim_memory() -> None:

@@ -25,6 +25,7 @@ from torch.autograd.function import once_differentiable
 from medgemma_visualizer.errors import InputError, VisualizerError
 from medgemma_visualizer.models import lean
 from medgemma_visualizer.models.adapter import Model
+from medgemma_visualizer.models.devices import on_device
 from medgemma_visualizer.models.kernels import store_one
 
 logger = logging.getLogger(__name__)
@@ -288,6 +289,10 @@ class _Pass:
 
     def _do(self, name: str, work: Callable[[], None]) -> None:
         """Launches work the first time, captures it the second time, and replays it from then on."""
+        with on_device(self.model.device):
+            self._do_here(name, work)
+
+    def _do_here(self, name: str, work: Callable[[], None]) -> None:
         part = "step" if name == "step" else "pass"
         begins = name != "backward"  # a way back belongs to the pass that it goes back through
         if begins and part in self._launched and captures(self.model.device) and part not in self._graphs:
@@ -346,8 +351,9 @@ class Told:
     def send(self, n: int) -> None:
         self._here[n].copy_(self._there[n], non_blocking=True)
         if self._cuda:
-            self._events[n] = torch.cuda.Event()
-            self._events[n].record()
+            with on_device(self._there.device):
+                self._events[n] = torch.cuda.Event()
+            self._events[n].record(torch.cuda.current_stream(self._there.device))
 
     def get(self, n: int) -> list[Any]:
         """What was written down in step n."""
@@ -562,7 +568,7 @@ def attention_of(
     return scores.masked_fill(~mask, -torch.inf).softmax(-1)
 
 
-_engines: weakref.WeakKeyDictionary[Any, Engine] = weakref.WeakKeyDictionary()
+_engines: weakref.WeakKeyDictionary[Any, Engine | None] = weakref.WeakKeyDictionary()
 _making = threading.Lock()
 
 
@@ -572,5 +578,5 @@ def engine_of(model: Model) -> Engine | None:
         return None
     with _making:
         if model.hf not in _engines:
-            _engines[model.hf] = Engine(model)
+            _engines[model.hf] = Engine(model) if lean.is_dense(model) else None
         return _engines[model.hf]

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from medgemma_visualizer.models.adapter import Model
+from medgemma_visualizer.models.devices import on_device
 from medgemma_visualizer.models.kernels import add_norm, attend_one, gelu_times, norm, norm_rotate
 
 #: Sees a layer's query (B, H, Q, d), key and value (B, H_kv, Q, d); gives the keys and values that are attended to.
@@ -48,6 +49,14 @@ def can_run(model: Model) -> bool:
     )
     watched = text._forward_hooks or text._forward_pre_hooks
     return usual and config._attn_implementation == "sdpa" and not watched
+
+
+def is_dense(model: Model) -> bool:
+    """Whether decoder and head multiply by weights in plain numbers: what packs them smaller has its own way of doing
+    so, which may wait for the device or keep something of each pass, so that none of it can be captured."""
+    inside = [module for part in (model.text, model.head) for module in part.modules()]
+    linear = [module for module in inside if isinstance(module, torch.nn.Linear)]
+    return bool(linear) and all(type(module) is torch.nn.Linear and module.weight.is_floating_point() for module in linear)
 
 
 def kinds(model: Model) -> tuple[str, ...]:
@@ -105,6 +114,11 @@ def places_of(model: Model, ids: Sequence[int]) -> Places:
 
 def decode(model: Model, embeds: torch.Tensor, places: Places, tap: Tap | None = None) -> torch.Tensor:
     """Last hidden states (B, Q, D) of embeddings (B, Q, D); differentiable in them, never in a weight."""
+    with on_device(model.device):
+        return _decode(model, embeds, places, tap)
+
+
+def _decode(model: Model, embeds: torch.Tensor, places: Places, tap: Tap | None) -> torch.Tensor:
     text, eps = model.text, float(model.text.config.rms_norm_eps)
     layers = text.layers[: text.config.num_hidden_layers]
     after = [*(layer.input_layernorm.weight for layer in layers[1:]), text.norm.weight]

@@ -111,10 +111,11 @@ class Encoded:
         import torch
 
         if self.done is not None:
-            torch.cuda.current_stream().wait_event(self.done)
             for tensor in (*self.tokens, *(film.pixel_values for film in self.films)):
                 if not isinstance(tensor, str):
-                    tensor.record_stream(torch.cuda.current_stream())
+                    here = torch.cuda.current_stream(tensor.device)
+                    here.wait_event(self.done)
+                    tensor.record_stream(here)
 
 
 def encoded(model: Model, films: Sequence[Film], stream: Any = None) -> Encoded:

@@ -31,6 +31,8 @@ CHECKS: Mapping[str, str] = {
 FORMAT = 1
 #: Cases that a shard holds where nobody chose: few enough to lose, many enough that a large set makes few files.
 SMALLEST_SHARD, LARGEST_SHARD, SHARDS_WANTED = 8, 256, 200
+#: Batches that a shard holds at least, as the first of a shard waits for its pictures.
+BATCHES_A_SHARD = 4
 #: Other wordings that one question may be asked in.
 MOST_PROMPTS = 20
 #: Parts of the package that a number depends on; screens, pages and commands may change without making other numbers.
@@ -52,7 +54,7 @@ class RunPlan:
         seed: Of ties, random orders and wordings.
         max_new_tokens: Bound on an answer's length.
         image_first: Whether the image precedes the question.
-        batch: Pictures in one pass of the vision tower.
+        batch: Pictures that go through the model together.
     """
 
     methods: tuple[str, ...]
@@ -125,8 +127,13 @@ class Shard:
         return digest_of(case.id for case in self.cases)
 
 
-def shards_of(cases: Sequence[Case], size: int | None = None) -> tuple[Shard, ...]:
+def shards_of(cases: Sequence[Case], size: int | None = None, batch: int = 1) -> tuple[Shard, ...]:
     """All cases in shards of about `size`: pictures in order of first appearance, never cut apart.
+
+    Args:
+        cases: In any order.
+        size: Cases a shard; by their number where None.
+        batch: Pictures that are asked together: a shard of its own choice holds four batches at least.
 
     Raises:
         InputError: No case, an identifier that stands twice, or a size below 1.
@@ -140,7 +147,8 @@ def shards_of(cases: Sequence[Case], size: int | None = None) -> tuple[Shard, ..
     for case in cases:
         key = str(case.image) if isinstance(case.image, str | Path) else id(case.image)
         by_picture.setdefault(key, []).append(case)
-    wanted = size or min(max(len(cases) // SHARDS_WANTED, SMALLEST_SHARD), LARGEST_SHARD)
+    least = SMALLEST_SHARD if batch == 1 else BATCHES_A_SHARD * batch
+    wanted = size or min(max(len(cases) // SHARDS_WANTED, least), LARGEST_SHARD)
     return tuple(Shard(k, groups) for k, groups in enumerate(_packed(by_picture.values(), wanted)))
 
 

@@ -78,7 +78,7 @@ def run(
         cases: With different ids.
         folder: Where parts go; that of an earlier start of the same run is gone on with.
         plan: What is asked.
-        shard_size: Cases a shard; by the number of cases where None.
+        shard_size: Cases a shard; by the number of cases and the plan's batch where None.
         shard: "i/n": only this job's share of the shards.
         stamp: Of the source, as `folder.stamp_of` makes it; lets a finished run be found finished without its cases.
         source: For people.
@@ -91,7 +91,7 @@ def run(
         VisualizerError: The disk is full, a worker ended, or nothing but failures.
     """
     checked_plan(plan)
-    shards = shards_of(cases, shard_size)
+    shards = shards_of(cases, shard_size, plan.batch)
     mine = share_of(shards, shard)
     about = {"source": source, "left_out": dict(left_out or {}), "notes": tuple(notes), "command": command}
     manifest = manifest_of(engine.asked, cases, shards, **about)
