@@ -16,10 +16,19 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from medgemma_visualizer.data.questions import QuestionSet
+    from medgemma_visualizer.data.region_sets import RegionSet
 
 #: Counted parts that are said in one line each, in this order.
 _PARTS = ("splits", "views", "answer_types", "findings", "regions")
 UNKNOWN = "not said"
+_FINDINGS_ALONE = (
+    "Regions without questions, and none of their films is beside them: name the films' folder (--images), then each "
+    "marked finding is asked for; or give this as --regions to a set of questions or films."
+)
+_PARTS_ALONE = (
+    "Parts of the body, for which nobody asks: give this as --regions to a set of questions or films; or name the "
+    "films' folder (--images) and a question (-q)."
+)
 
 
 def cases(
@@ -36,15 +45,26 @@ def cases(
     Nothing is asked of a model. Films are looked for, not opened.
     """
     from medgemma_visualizer.cli import output
-    from medgemma_visualizer.data.sources import load_cases
 
     with output.status(f"Reading {path}", quiet=as_json):
-        found = load_cases(path, question, images, regions)
-    document = as_document(found)
+        document = _document(path, question, images, regions)
     if as_json:
         output.print_json(document)
     else:
         output.show(*_told(document))
+
+
+def _document(path: str, question: str | None, images: Path | None, regions: Path | None) -> dict[str, Any]:
+    """What is known of the cases, or of the regions that a path holds nothing but."""
+    from medgemma_visualizer.data.joining import RegionsAloneError
+    from medgemma_visualizer.data.sources import load_cases
+
+    try:
+        return as_document(load_cases(path, question, images, regions))
+    except RegionsAloneError as alone:
+        if images is not None:  # then films were expected
+            raise
+        return _regions_alone(alone.regions)
 
 
 def as_document(found: QuestionSet) -> dict[str, Any]:
@@ -67,6 +87,24 @@ def as_document(found: QuestionSet) -> dict[str, Any]:
         "left_out": found.reasons,
         "columns": {meaning: list(names) for meaning, names in (found.columns or {}).items() if names},
         "notes": list(found.notes),
+    }
+
+
+def _regions_alone(regions: RegionSet) -> dict[str, Any]:
+    """The same keys for regions without cases, with the next step as a note."""
+    from medgemma_visualizer.data.joining import films_found
+    from medgemma_visualizer.data.questions import QuestionSet
+
+    source = regions.source
+    there = films_found(regions, source if source.is_dir() else source.parent)
+    empty = QuestionSet((), regions.left_out, source=source.stem, recognised=regions.name)
+    counts = Counter(name for outlines in regions.films.values() for name in outlines)
+    return as_document(empty) | {
+        "rows": regions.entries + len(regions.left_out),
+        "images": {"found": there, "missing": len(regions.films) - there},
+        "regions": dict(counts.most_common()),
+        "regions_from": regions.name,
+        "notes": [_FINDINGS_ALONE if regions.asks else _PARTS_ALONE],
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import ChainMap, Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ from medgemma_visualizer.data.inputs import check_question
 from medgemma_visualizer.data.mimic import MimicRoot, is_mimic_root
 from medgemma_visualizer.data.photo import rendering_by_name
 from medgemma_visualizer.data.presence import asked_finding, presence_question
-from medgemma_visualizer.data.questions import QuestionSet, case_id, told_of
+from medgemma_visualizer.data.questions import QUESTION_FILE_SUFFIXES, QuestionSet, case_id, told_of
 from medgemma_visualizer.data.region_sets import (
     REGION_FILES,
     RegionSet,
+    holds_masks,
     is_region_json,
     is_region_table,
+    read_regions,
     reflacx_tables,
 )
 from medgemma_visualizer.data.regions import DrawnRegions, Outline
@@ -36,16 +39,57 @@ _WITHIN = ("CheXpert/val", "CheXpert/test", "train", "test")
 _CHEXPERT = re.compile(r"(patient\d+)_(study\d+)_(view.+)")
 
 
+class RegionsAloneError(InputError):
+    """Regions of which no case can be made without more. They come along, so that it can be said what they are."""
+
+    def __init__(self, message: str, regions: RegionSet) -> None:
+        super().__init__(message)
+        self.regions = regions
+
+
 def is_region_source(path: Path) -> bool:
     """Whether a file holds regions and no questions."""
     return is_region_json(read_json(path)) if is_json(path) else is_region_table(open_table(path))
 
 
 def region_file(folder: Path) -> Path | None:
-    """The source of regions that a folder is or holds; None where there is none."""
+    """The source of a set's regions that a folder is or holds; None where there is none."""
     if reflacx_tables(folder):
         return folder
     return next((path for pattern in REGION_FILES for path in sorted(folder.glob(pattern))), None)
+
+
+def named_regions(path: Path) -> RegionSet:
+    """The regions that somebody names by a file, or by the folder that holds it or is of masks.
+
+    Raises:
+        InputError: As `region_sets.read_regions`, or several files of which one has to be chosen.
+    """
+    found = region_file(path) or plain_regions(path) if path.is_dir() else None
+    return read_regions(found or path)
+
+
+def plain_regions(folder: Path) -> Path | None:
+    """The one table of boxes or masks in a folder, or the folder itself where it is of masks; None where neither.
+
+    Raises:
+        InputError: Several tables, of which one has to be chosen.
+    """
+    tables = [path for path in sorted(folder.iterdir()) if path.name.lower().endswith(QUESTION_FILE_SUFFIXES)]
+    tables = [path for path in tables if _is_plain_table(path)]
+    if len(tables) > 1:
+        names = ", ".join(path.name for path in tables)
+        raise InputError(f"{str(folder)!r} holds several files of regions ({names}); name the one that is meant.")
+    if tables:
+        return tables[0]
+    return folder if holds_masks(folder) else None
+
+
+def _is_plain_table(path: Path) -> bool:
+    try:
+        return is_region_table(open_table(path))
+    except InputError:  # told where the file is named
+        return False
 
 
 def joined(sets: Sequence[QuestionSet], source: str) -> QuestionSet:
@@ -82,12 +126,14 @@ def ask_regions(regions: RegionSet, folder: Path, question: str | None = None) -
         question: What to ask instead.
 
     Raises:
-        InputError: No film is there, or the regions are parts of the body, for which nobody asks, without a question.
+        RegionsAloneError: No film is there, or the regions are parts of the body, for which nobody asks, without a
+            question.
     """
     if not regions.asks and question is None:
-        raise InputError(
+        raise RegionsAloneError(
             f"{str(regions.source)!r} marks parts of the body, not findings; say what to ask, or read it as the "
-            "regions of other cases (--regions)."
+            "regions of other cases (--regions).",
+            regions,
         )
     asked = None if question is None else check_question(question)
     films, root = _films_of(regions, folder)
@@ -104,10 +150,23 @@ def ask_regions(regions: RegionSet, folder: Path, question: str | None = None) -
     missing = len({one.line for one in left_out[len(regions.left_out) :] if one.reason == NOT_FOUND})
     found = QuestionSet(tuple(cases), tuple(left_out), None, regions.source.stem, regions.name, missing, regions.name)
     if not cases:
-        raise InputError(
-            f"{str(folder)!r} has no film of {str(regions.source)!r} ({told_of(found)}); name the films' folder."
+        raise RegionsAloneError(
+            f"{str(folder)!r} has no film of {str(regions.source)!r} ({told_of(found)}); name the films' folder "
+            "(--images), or read it as the regions of other cases (--regions).",
+            regions,
         )
     return found
+
+
+def films_found(regions: RegionSet, folder: Path) -> int:
+    """How many of the films that a source of regions marks are there."""
+    films, _ = _films_of(regions, folder)
+    number = 0
+    for name in regions.films:
+        with suppress(UnusableRow):
+            films.film(_as_path(name), "")
+            number += 1
+    return number
 
 
 def with_regions(found: QuestionSet, regions: RegionSet, folder: Path) -> QuestionSet:

@@ -121,8 +121,10 @@ def read_questions(path: Path | str, images: Path | str | None = None) -> Questi
     reading = _Rows(columns, _films(table, layout, columns, images), path.stem, layout, part)
     found = _sorted_out(table, reading)
     if not found.cases:
+        taken = f", taken for {layout.name}," if layout.marks else ""
         raise InputError(
-            f"{str(path)!r} has no usable row ({told_of(found)}); correct the file or name its image folder."
+            f"{str(path)!r}{taken} has no usable row ({told_of(found)}); correct the file or name its image folder "
+            "(--images)."
         )
     return found
 

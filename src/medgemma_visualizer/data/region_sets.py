@@ -1,8 +1,8 @@
 """Regions that come with data sets: what each calls its columns, and which of its entries mark something.
 
-Knows files of regions; draws nothing (`regions`) and opens no film. Columns are stated as the sets' documentation and
-the code of others that reads them state them. Where several readers marked a film, a region counts if more than half of
-them marked it, and is then all that any of them marked: one reader's opinion is no truth.
+Knows files of regions; draws nothing (`regions`) and reads nothing of films. Columns are stated as the sets'
+documentation and the code of others that reads them state them. Where several readers marked a film, a region counts if
+more than half of them marked it, and is then all that any of them marked: one reader's opinion is no truth.
 
 Sources: MS-CXR (Boecking et al. 2022, "Making the most of text semantics …"); CheXlocalize (Saporta et al. 2022,
 "Benchmarking saliency methods for chest X-ray interpretation"); REFLACX (Bigolin Lanfredi et al. 2022); Chest ImaGenome
@@ -12,13 +12,18 @@ Sources: MS-CXR (Boecking et al. 2022, "Making the most of text semantics …");
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from medgemma_visualizer.data.findings import FINDINGS
+from medgemma_visualizer.data.photo import grayscale, open_image
 from medgemma_visualizer.data.presence import region_name
 from medgemma_visualizer.data.regions import Box, MaskFile, Outline, RunLengths, Shape, Size, decode_counts
 from medgemma_visualizer.data.tables import (
@@ -43,6 +48,7 @@ NO_FINDING = "no finding"
 _MINORITY = "marked by half of the film's readers or fewer"
 _SHORT = 30  # characters: more than any mask needs that has nothing inside
 _MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
+_LOOKED_AT = 3  # pictures, to know a folder of masks from one of films
 
 
 class Mark(NamedTuple):
@@ -86,6 +92,11 @@ class RegionSet:
     written: Mapping[str, str]
     left_out: tuple[LeftOut, ...] = ()
     asks: bool = True
+
+    @property
+    def entries(self) -> int:
+        """Marks that became part of a region."""
+        return sum(len(outline.shapes) for outlines in self.films.values() for outline in outlines.values())
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -257,6 +268,24 @@ def _is_plain(table: Table, columns: Columns) -> bool:
     return {"film", "name"} <= there and (
         "mask" in there or {"x0", "y0", "x1", "y1"} <= there or {"x", "y", "width", "height"} <= there
     )
+
+
+def holds_masks(folder: Path) -> bool:
+    """Whether the pictures below a folder are masks named as `read_regions` reads them, as far as its first ones tell.
+
+    Masks are black and white only; at least one of the first few has both.
+    """
+    first = list(islice(_mask_files(folder), _LOOKED_AT))
+    levels = [_levels(path) for path in first if isinstance(_mask_mark(path, folder, 0), Mark)]
+    return len(levels) == len(first) and all(one <= {0, 255} for one in levels) and {0, 255} in levels
+
+
+def _levels(path: Path) -> frozenset[int]:
+    """The gray levels of a picture; none that a mask has where it cannot be read."""
+    try:
+        return frozenset(np.unique(grayscale(open_image(path))).tolist())
+    except InputError:  # told by whoever reads it for what it is
+        return frozenset({-1})
 
 
 def is_region_json(content: Any) -> bool:
@@ -548,8 +577,15 @@ def _ellipse(cells: Mapping[str, str], size: Size | None) -> Box:
 
 def _masks(folder: Path) -> RegionSet:
     """Masks named <film>/<region>.png or <film>_<region>.png; the region is a finding's name, or the last word."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _MASK_SUFFIXES)
-    return _gathered("masks", folder, (_mask_mark(path, folder, number) for number, path in enumerate(files, 1)))
+    files = enumerate(_mask_files(folder), start=1)
+    return _gathered("masks", folder, (_mask_mark(path, folder, number) for number, path in files))
+
+
+def _mask_files(folder: Path) -> Iterator[Path]:
+    """Pictures that may be masks, folder by folder, each sorted."""
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        yield from (Path(place, name) for name in sorted(names) if name.lower().endswith(_MASK_SUFFIXES))
 
 
 def _mask_mark(path: Path, folder: Path, number: int) -> Mark | LeftOut:

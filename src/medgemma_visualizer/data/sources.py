@@ -24,7 +24,15 @@ import numpy as np
 from PIL import Image
 
 from medgemma_visualizer.data.inputs import check_question
-from medgemma_visualizer.data.joining import ask_regions, is_region_source, joined, region_file, with_regions
+from medgemma_visualizer.data.joining import (
+    ask_regions,
+    is_region_source,
+    joined,
+    named_regions,
+    plain_regions,
+    region_file,
+    with_regions,
+)
 from medgemma_visualizer.data.labelled import ask_films, ask_labels
 from medgemma_visualizer.data.layouts import SETS
 from medgemma_visualizer.data.mimic import MimicRoot, is_mimic_root
@@ -37,7 +45,7 @@ from medgemma_visualizer.data.questions import (
     is_question_table,
     read_questions,
 )
-from medgemma_visualizer.data.region_sets import read_regions
+from medgemma_visualizer.data.region_sets import read_regions, reflacx_tables
 from medgemma_visualizer.data.regions import DrawnRegions, mask_digest, read_mask
 from medgemma_visualizer.data.tables import is_json
 from medgemma_visualizer.errors import InputError, unknown_name
@@ -113,7 +121,7 @@ def load_cases(
         question: What to ask of every film, where the source brings no questions. A root of MIMIC-CXR is else asked
             for its labels, regions for the findings that they mark.
         images: The folder of the films of a question file or of regions, where it is not the file's own.
-        regions: Where to read regions for these cases from; see `region_sets.read_regions`.
+        regions: Where to read regions for these cases from: a file or folder; see `region_sets.read_regions`.
 
     Returns:
         A sequence of cases that also knows what was left out and why.
@@ -124,7 +132,7 @@ def load_cases(
     found = _load(source, question, images)
     if regions is None:
         return found
-    return with_regions(found, read_regions(regions), Path(source) if images is None else Path(images))
+    return with_regions(found, named_regions(Path(regions)), Path(source) if images is None else Path(images))
 
 
 def _load(source: Path | str, question: str | None, images: Path | str | None) -> QuestionSet:
@@ -194,9 +202,15 @@ def _from_folder(folder: Path, question: str | None, images: Path | str | None) 
     if is_mimic_root(folder):
         root = MimicRoot.open(folder)
         return ask_labels(root) if question is None else ask_films(root, question)
-    if (regions := region_file(folder)) is not None:
+    if (regions := region_file(folder) or _plain_regions(folder, question)) is not None:
         return ask_regions(read_regions(regions), folder if images is None else Path(images), question)
     return _from_pictures(folder, question)
+
+
+def _plain_regions(folder: Path, question: str | None) -> Path | None:
+    """A table of boxes beside films that are all asked one question is only read where it is named (`regions`)."""
+    found = plain_regions(folder)
+    return None if found != folder and question is not None and _pictures_in(folder) else found
 
 
 def _question_files(folder: Path) -> list[Path]:
@@ -219,7 +233,12 @@ def _question_files(folder: Path) -> list[Path]:
 
 
 def _from_pictures(folder: Path, question: str | None) -> QuestionSet:
-    films = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES or _unnamed_dicom(path))
+    films = _pictures_in(folder)
+    if not films and reflacx_tables(folder.parent):
+        raise InputError(
+            f"{str(folder)!r} holds REFLACX's ellipses without the tables that say whose they are; name the folder "
+            "above."
+        )
     if not films:
         raise InputError(
             f"{str(folder)!r} holds neither {_QUESTIONS} nor pictures, and is no data set that is known; "
@@ -237,6 +256,10 @@ def _from_pictures(folder: Path, question: str | None) -> QuestionSet:
         reasons = "; ".join(f"{reason} ({count} ×)" for reason, count in found.reasons.items())
         raise InputError(f"{str(folder)!r} holds no picture that can be used: {reasons}")
     return found
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES or _unnamed_dicom(path))
 
 
 def _unnamed_dicom(path: Path) -> bool:
