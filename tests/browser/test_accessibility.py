@@ -55,6 +55,32 @@ def test_what_words_cells_and_heads_bring_has_no_serious_violation_either(visito
     assert (light, violations(visitor)) == ([], [])
 
 
+def test_what_pins_files_errors_and_comparisons_bring_has_no_serious_violation_either(
+    visitor: Visitor, axe: str
+) -> None:
+    visitor.page.evaluate(axe)
+    for section in ("Raw output", "Copy and download", "Compare two results"):
+        visitor.unfolds(section)
+    for name in ("a", "b"):
+        visitor.find(f"#analysis-pin-{name}").click()
+        visitor.find("#analysis-pins [role=status]", has_text=f"as {name.upper()}").wait_for()
+    visitor.find("#analysis-compare").click()
+    visitor.find("#analysis-pins table").first.wait_for(timeout=ANALYSIS)
+    visitor.find("#analysis-downloads").click()
+    visitor.find("#analysis-links a").first.wait_for(timeout=ANALYSIS)
+    visitor.types("")
+    visitor.find("#analysis-run").click()
+    visitor.find("#analysis-alert [role=alert]").wait_for()
+    found = violations(visitor)
+    visitor.opens("Prompt Sensitivity Analysis")
+    visitor.takes("sensitivity-method", "Relevance —")
+    visitor.find("#sensitivity-run").click()
+    visitor.find("#sensitivity-answers table").wait_for(timeout=4 * ANALYSIS)
+    found += violations(visitor)
+    visitor.in_scheme("dark")
+    assert found + violations(visitor) == []
+
+
 def test_the_rules_do_find_what_is_wrong(visitor: Visitor, axe: str) -> None:
     visitor.page.evaluate(axe)
     visitor.page.evaluate("document.body.insertAdjacentHTML('beforeend', '<button></button>')")

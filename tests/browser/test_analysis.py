@@ -98,8 +98,31 @@ def test_opacity_grid_lines_and_layout_change_the_picture(visitor: Visitor) -> N
     visitor.find("#analysis-viewer-level").fill("20")
     seen.append(pixels(visitor.find(STAGE)))
     assert all(not np.array_equal(before, after) for before, after in pairwise(seen))
+    visitor.find("#analysis-viewer-window").fill("20")
+    seen.append(pixels(visitor.find(STAGE)))
+    assert not np.array_equal(seen[-2], seen[-1])
     visitor.find("#analysis-viewer-layout").select_option("beside")
     expect(visitor.find("#analysis-viewer .mv-plain")).to_be_visible()
+
+
+def test_the_slider_bares_the_film_to_its_left_and_another_colour_map_colours_it_anew(visitor: Visitor) -> None:
+    visitor.find("#analysis-viewer-outline").uncheck()
+    visitor.find("#analysis-viewer-layout").select_option("wipe")
+    visitor.find("#analysis-viewer-wipe").fill("50")
+    colours = np.ptp(pixels(visitor.find(STAGE)).astype(int), axis=2)
+    middle = colours.shape[1] // 2
+    assert colours[:, : middle - 2].max() <= 2  # a film has no colours
+    assert (colours[:, middle + 2 :] > 20).mean() > 0.1
+    visitor.find("#analysis-viewer-wipe").fill("100")
+    assert np.ptp(pixels(visitor.find(STAGE)).astype(int), axis=2)[:, :-2].max() <= 2
+    map_ = visitor.find("#analysis-viewer-map")
+    before = np.asarray(picture_of(map_.get_attribute("src")).convert("RGBA"))
+    visitor.unfolds("Method, target")
+    visitor.takes("analysis-colormap", "viridis")
+    expect(map_).not_to_have_attribute("src", map_.get_attribute("src"))
+    after = np.asarray(picture_of(map_.get_attribute("src")).convert("RGBA"))
+    assert np.array_equal(before[..., 3], after[..., 3])  # the same cells are coloured
+    assert np.abs(before.astype(int) - after)[before[..., 3] > 0].mean() > 5
 
 
 def test_an_edited_question_has_no_ground_truth_and_the_stored_one_gets_it_back(
