@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -39,6 +41,31 @@ def test_a_run_writes_parts_plan_and_page_and_says_what_it_did(call: Call, answe
     assert "--shard-size 2" in command
 
 
+def test_the_whole_command_stands_beside_and_does_the_same_run(call: Call, answering: None, cases: Any) -> None:
+    films = Path("secret place")
+    films.mkdir()
+    (films / "one.png").write_bytes(Path(cases[0].image).read_bytes())
+    words = ("run", "secret place", "-q", "Is there a pleural effusion?", "--method", "cross_attention", "--out", "out")
+    assert call(*words).code == 0
+    (whole,) = Path("out/commands.txt").read_text().splitlines()
+    assert str(films.resolve()) in whole
+    assert f"--out {Path('out').resolve()}" in whole
+    told = json.loads(call("status", "out", "--json").out)
+    assert told["whole_commands"] == [whole]
+    assert str(films.resolve().parent) not in told["command"]
+    assert whole in " ".join(call("status", "out").out.split())
+    page = Path("out/report.html").read_text()
+    assert "commands.txt" in page
+    assert str(films.resolve().parent) not in page
+    assert str(films.resolve().parent) not in Path("out/manifest.json").read_text()
+    program, *again = shlex.split(whole)
+    assert program == "medgemma-visualizer"
+    assert "0 cases asked" in call(*again).out
+    again[again.index("--out") + 1] = "other"
+    assert call(*again).code == 0
+    assert parts_of(Path("other")) == parts_of(Path("out"))
+
+
 def test_a_finished_run_is_not_asked_again_and_its_cases_are_not_even_opened(
     done: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,6 +99,13 @@ def test_another_run_in_the_same_folder_is_refused_with_the_difference(done: Pat
     found = call("run", *QUICK, "--out", "run", "--seed", "1")
     assert found.code == 2
     assert "asked.seed: 0 → 1" in found.err
+    assert "It was begun by: medgemma-visualizer run demo" in " ".join(found.err.split())
+
+
+def test_other_cases_in_the_same_folder_are_told_in_words(done: Path, call: Call, cases: Any) -> None:
+    found = call("run", *("5" if word == "4" and k == 3 else word for k, word in enumerate(QUICK)), "--out", "run")
+    assert found.code == 2
+    assert "The cases differ in their questions, truths, regions or the names of films" in " ".join(found.err.split())
 
 
 def test_a_run_that_is_stopped_says_so_and_goes_on_with_the_same_command(
@@ -117,7 +151,11 @@ def test_status_tells_how_far_others_are_and_changes_nothing(done: Path, call: C
     document = json.loads(call("status", "run", "--json").out)
     assert (document["processes"], document["cases_a_second"], document["in_hand"]) == (1, 0.5, 10)
     assert document["seconds_left"] == 300
-    assert "1 process, 0.50 cases a second, 10 in hand, 5 min left" in call("status", "run").out
+    out = call("status", "run").out
+    assert "1 process, 0.50 cases a second, 10 in hand, 5 min left" in out
+    assert "nothing heard" not in out
+    say(done, Beat("node", 1, now - 200, now - 100, total=200, done=50, failed=0, kept=40))
+    assert "nothing heard for 10" in " ".join(call("status", "run").out.split())
 
 
 def test_cases_that_failed_are_counted_with_their_reason(call: Call, answering: None, cases: Any) -> None:
@@ -149,6 +187,14 @@ def test_the_page_is_written_again_at_any_level_with_a_table(done: Path, call: C
     again = call("report", "run", "--against", "run", "--out", "again.html")
     assert again.code == 0
     assert "4 cases were answered by both runs" in Path("again.html").read_text()
+
+
+def test_a_run_without_a_part_is_named_where_two_are_compared(done: Path, call: Call) -> None:
+    shutil.copytree(done, "other")
+    shutil.rmtree("other/parts")
+    found = call("report", "run", "--against", "other")
+    assert found.code == 2
+    assert "'other' holds no part yet" in " ".join(found.err.split())
 
 
 @pytest.mark.parametrize(

@@ -149,3 +149,10 @@ def test_differences_name_what_changed_and_both_values(demo: Any) -> None:
     first = fingerprint_of(asked_of(demo, RunPlan(("relevance",))), cases, shards_of(cases))
     other = fingerprint_of(asked_of(demo, RunPlan(("relevance",), seed=7)), cases, shards_of(cases))
     assert differences(first, other) == ["asked.seed: 0 → 7"]
+
+
+def test_weights_that_were_made_smaller_make_another_run(demo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = RunPlan(("relevance",))
+    whole = asked_of(demo, plan)
+    monkeypatch.setitem(vars(demo.hf.config), "quantization_config", {"load_in_4bit": True})
+    assert differences(whole, asked_of(demo, plan)) == ['model.quantized.load_in_4bit: nothing → "True"']

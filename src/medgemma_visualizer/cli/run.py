@@ -80,7 +80,7 @@ def run(
     told |= {"--prompts": prompts or None, "--target": target, "--cases": number, "--imputers": imputers}
     told |= {"--space": space, "--steps": steps, "--seed": seed, "--max-new-tokens": max_new_tokens}
     told |= {"--text-first": text_first or None, "--shard-size": shard_size, "--batch": batch}
-    told |= {"--question": question, "--images": images, "--regions": regions}
+    told |= {"--question": question, "--images": images, "--regions": regions, "--quantize": quantize}
     with output.status(f"Loading {model}", quiet=as_json, bars=model != "demo"):
         from medgemma_visualizer.runs import start
         from medgemma_visualizer.runs.plan import RunPlan, share_of
@@ -108,6 +108,7 @@ def run(
         with output.status("Opening the cases", quiet=as_json):
             found, about = _cases(cases, (question, images, regions), number, seed)
         about |= {"command": _command(cases, doer, told), "stamp": stamp}
+        about |= {"whole_command": _whole_command(cases, model, folder, doer, told)}
         with output.progress("Running", quiet=as_json):
             done = start.run(doer, found, folder, plan, shard_size=shard_size, shard=shard, **about)
     _tell(done, folder, mlflow, as_json=as_json)
@@ -209,16 +210,34 @@ def _done_before(folder: Path, stamp: str, engine: Engine) -> Outcome | None:
 
 def _command(cases: str, engine: Engine, told: Mapping[str, Any]) -> str:
     """What does the run again; files and folders by their last name only, as folders of runs travel."""
-    facts = engine.asked["model"]
-    known = {"--model": facts["name"], **told, "--dtype": facts["dtype"]}
-    known |= {"--methods": ",".join(engine.asked["asked"]["methods"]), "--batch": engine.asked["asked"]["batch"]}
-    given = [(name, value) for name, value in known.items() if value is not None]
+    words = {"--model": engine.asked["model"]["name"], **told}
+    return _joined(Path(cases).resolve().name, engine, words, lambda place: place.resolve().name)
+
+
+def _whole_command(cases: str, model: str, out: Path, engine: Engine, told: Mapping[str, Any]) -> str:
+    """The same with every place in full."""
+    words = {"--model": _place(model), **told, "--out": out}
+    return _joined(_place(cases), engine, words, lambda place: str(place.resolve()))
+
+
+def _place(name: str) -> str:
+    """The whole path, where a name is one."""
+    return str(Path(name).resolve()) if name != "demo" and Path(name).exists() else name
+
+
+def _joined(cases: str, engine: Engine, told: Mapping[str, Any], placed: Callable[[Path], str]) -> str:
+    facts, asked = engine.asked["model"], engine.asked["asked"]
+    known = {**told, "--dtype": facts["dtype"]}
+    # "cuda" would put all workers on one GPU; where there is none, only numbers of a CPU can be meant
+    known |= {"--device": None if facts["device"] == "cuda" else facts["device"]}
+    known |= {"--methods": ",".join(asked["methods"]), "--batch": asked["batch"]}
     words = [
-        str(word.resolve().name if isinstance(word, Path) else word)
-        for name, value in given
+        placed(word) if isinstance(word, Path) else str(word)
+        for name, value in known.items()
+        if value is not None
         for word in ((name,) if value is True else (name, value))
     ]
-    return shlex.join(["medgemma-visualizer", "run", Path(cases).resolve().name, *words])
+    return shlex.join(["medgemma-visualizer", "run", cases, *words])
 
 
 def _tell(outcome: Outcome, folder: Path, mlflow: str | None, *, as_json: bool) -> None:

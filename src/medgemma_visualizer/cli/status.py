@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: A process that has said nothing for so many seconds is taken for gone. It speaks after every picture.
 SILENT = 300.0
+#: After so many seconds it is told that nothing was heard.
+QUIET = 15.0
 _REASONS = 5
 
 
@@ -39,6 +41,8 @@ def status(
 
 def as_document(folder: Path, state: State, beats: Sequence[Beat]) -> dict[str, Any]:
     """The state as plain JSON values."""
+    from medgemma_visualizer.runs.folder import commands_of
+
     running = live(beats)
     return {
         "cases": state.manifest.n,
@@ -55,6 +59,7 @@ def as_document(folder: Path, state: State, beats: Sequence[Beat]) -> dict[str, 
         "model": state.manifest.fingerprint["model"],
         "methods": state.manifest.fingerprint["asked"]["methods"],
         "command": state.manifest.command,
+        "whole_commands": list(commands_of(folder)),
     }
 
 
@@ -88,6 +93,7 @@ def reasons_of(folder: Path, state: State) -> dict[str, int]:
 def lines(folder: Path, state: State, beats: Sequence[Beat]) -> list[RenderableType]:
     """The state for people."""
     from medgemma_visualizer.cli.output import line
+    from medgemma_visualizer.runs.folder import commands_of
 
     n, running = state.manifest.n, live(beats)
     facts = state.manifest.fingerprint
@@ -103,6 +109,7 @@ def lines(folder: Path, state: State, beats: Sequence[Beat]) -> list[RenderableT
     told += [line("Failed", f"{count} ×: {reason}", "yellow") for reason, count in reasons[:_REASONS]]
     if len(reasons) > _REASONS:
         told.append(line("Failed", f"{sum(count for _, count in reasons[_REASONS:])} × for other reasons", "yellow"))
+    told += [line("Command", command) for command in commands_of(folder)[-1:]]
     left = state.manifest.left_out
     told += [line("Left out", f"{count} rows: {reason}", "yellow") for reason, count in list(left.items())[:_REASONS]]
     return [*told]
@@ -115,7 +122,9 @@ def _at_work(state: State, running: Sequence[Beat]) -> str:
     spoken = "" if left is None else f", {_spoken(left)} left"
     in_hand = sum(beat.done - beat.kept for beat in running)
     several = "process" if len(running) == 1 else "processes"
-    return f"{len(running)} {several}, {rate:.2f} cases a second, {in_hand} in hand{spoken}"
+    quiet = time.time() - max(beat.updated for beat in running)
+    silent = f"; nothing heard for {quiet:.0f} s, maybe it was killed" if quiet > QUIET else ""
+    return f"{len(running)} {several}, {rate:.2f} cases a second, {in_hand} in hand{spoken}{silent}"
 
 
 def _spoken(seconds: float) -> str:

@@ -62,7 +62,9 @@ figure { margin: 0; } img { max-width: 100%; height: auto; display: block; backg
 <h2 id="what">What was asked</h2>
 <dl>{% for term, words in facts.items() %}<dt>{{ term }}</dt><dd>{{ words }}</dd>
 {% endfor %}</dl>
-<p>Done again by this command, with files and folders by their last names only and without --out:</p>
+<p>Done again by this command. It names files and folders by their last names only and leaves out --out, since pages
+travel; the whole one, with every place, stands in <code>commands.txt</code> in the folder that it wrote to, and
+<code>medgemma-visualizer status</code> of that folder prints it:</p>
 <pre><code>{{ command }}</code></pre>
 
 <h2 id="answers">Are the answers right?</h2>

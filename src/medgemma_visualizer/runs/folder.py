@@ -7,6 +7,7 @@ all. Both hold for any number of processes and machines that share the folder.
     parts/shard-00012.parquet rows of one shard
     seconds/shard-00012.json  what they took, and size and date of their films, which differ from place to place
     progress/HOST-PID.json    how far a process is, for `status`
+    commands.txt              every command that began this run or went on with it, places of files included
     finished.json             a stamp of the source when everything was done, so that a rerun need not open the cases
 """
 
@@ -31,9 +32,10 @@ from medgemma_visualizer.runs.plan import (
     digest_of,
     fingerprint_of,
 )
-from medgemma_visualizer.runs.results import Part, read_about, written
+from medgemma_visualizer.runs.results import Part, disk_told, read_about, written
 
 MANIFEST, FINISHED, PARTS, SECONDS, PROGRESS = "manifest.json", "finished.json", "parts", "seconds", "progress"
+COMMANDS = "commands.txt"
 #: A file that a killed process left half written is removed when it is older than this, in seconds.
 _STALE = 3600.0
 #: A folder of more files is not gone through to find out that nothing is to be done; MIMIC-CXR has 605,000.
@@ -51,7 +53,7 @@ class Manifest:
         source: Where the cases come from, for people; no path.
         left_out: Reason -> rows of the source that made no case.
         notes: What must be known of the cases as a whole.
-        command: What does the run again.
+        command: What does the run again, with files and folders by their last names only; `commands_of` has all.
     """
 
     fingerprint: Mapping[str, Any]
@@ -204,16 +206,39 @@ def begin(folder: Path, manifest: Manifest) -> None:
     _sweep(folder)
 
 
+def note_command(folder: Path, command: str) -> None:
+    """Keeps a whole command that does this run, beside those of others; jobs may do so at the same time.
+
+    Raises:
+        VisualizerError: The disk is full or cannot be written to.
+    """
+    with disk_told(folder / COMMANDS), (folder / COMMANDS).open("a", encoding="utf-8") as file:
+        file.write(f"{command}\n")
+
+
+def commands_of(folder: Path) -> tuple[str, ...]:
+    """Whole commands that did this run, the earliest first, each once; none in a folder that was merged."""
+    try:
+        return tuple(dict.fromkeys((folder / COMMANDS).read_text("utf-8").splitlines()))
+    except OSError:  # then nothing is known of it
+        return ()
+
+
 def _refuse_another(folder: Path, there: Manifest, wanted: Manifest) -> None:
     found = differences(there.fingerprint, wanted.fingerprint)
     if not found and there.shards != wanted.shards:
         found = [f"shards: {len(there.shards)} → {len(wanted.shards)}"]
     if found:
         more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        hint = _OTHER_CASES if any(name.startswith("cases.digest") for name in found) else ""
+        hint += f" It was begun by: {there.command}" if there.command else ""
         raise InputError(
-            f"{str(folder)!r} holds another run. It was → is now: {'; '.join(found[:_SHOWN])}{more}. Rows of two runs "
-            "are never mixed: give another --out, or the same command as before, or delete that folder."
+            f"{str(folder)!r} holds another run. It was → is now: {'; '.join(found[:_SHOWN])}{more}.{hint} Rows of two "
+            "runs are never mixed: give another --out, or the same command as before, or delete that folder."
         )
+
+
+_OTHER_CASES = " The cases differ in their questions, truths, regions or the names of films."
 
 
 def _sweep(folder: Path) -> None:

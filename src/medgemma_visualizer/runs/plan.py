@@ -238,12 +238,20 @@ def asked_of(model: Model, plan: RunPlan) -> dict[str, Any]:
             "dtype": str(model.dtype).removeprefix("torch."),
             "device": model.device.type,
             "fast": model.fast,
+            "quantized": quantized(model),
         },
         "prompt": digest_of([render(model, "?", image_first=plan.image_first).text]),
         "asked": words,
         "versions": dict(model.versions),
         "code": code_digest(),
     }
+
+
+def quantized(model: Model) -> dict[str, str]:
+    """How the weights were made smaller, as the loaded model's configuration says; empty where they were not."""
+    told = vars(model.hf.config).get("quantization_config")
+    facts = {} if told is None else told if isinstance(told, Mapping) else told.to_dict()
+    return {str(name): str(value) for name, value in sorted(facts.items())}
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,8 @@ case that failed is one row with its reason. Seconds differ from run to run and 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,8 +145,19 @@ def written(path: Path, write: Any) -> Path:
     Raises:
         VisualizerError: It is.
     """
-    try:
+    with disk_told(path):
         return write_whole(path, write)
+
+
+@contextmanager
+def disk_told(path: Path) -> Iterator[None]:
+    """Says in words that a disk is full or read-only where a file is written inside the block.
+
+    Raises:
+        VisualizerError: It is.
+    """
+    try:
+        yield
     except OSError as error:
         folder = str(path.parent)
         if error.errno in _FULL:
@@ -210,7 +222,7 @@ def read_frame(paths: Iterable[Path], columns: Sequence[str] | None = None) -> A
 
     files = sorted(paths)
     if not files:
-        raise InputError("The run holds no part yet. Give the `run` command first.")
+        raise InputError("There is no part to read. Give the `run` command first.")
     try:
         tables = [pq.read_table(file, columns=columns, partitioning=None) for file in files]
         return pa.concat_tables([table.replace_schema_metadata(None) for table in tables])

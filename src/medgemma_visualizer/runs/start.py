@@ -16,7 +16,7 @@ from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.records import Case
 from medgemma_visualizer.runs.changed import refuse_changed
 from medgemma_visualizer.runs.cluster import Cluster
-from medgemma_visualizer.runs.folder import begin, manifest_of, note_finished
+from medgemma_visualizer.runs.folder import begin, manifest_of, note_command, note_finished
 from medgemma_visualizer.runs.local import Job, Outcome, carry_out
 from medgemma_visualizer.runs.plan import RunPlan, asked_of, checked_plan, shards_of, share_of
 from medgemma_visualizer.runs.work import Load
@@ -70,6 +70,7 @@ def run(
     left_out: Mapping[str, int] | None = None,
     notes: Sequence[str] = (),
     command: str = "",
+    whole_command: str = "",
 ) -> Outcome:
     """Asks all cases, or goes on with a run that was begun in this folder.
 
@@ -84,7 +85,8 @@ def run(
         source: For people.
         left_out: Reason -> rows of the source that made no case.
         notes: What must be known of the cases as a whole.
-        command: What does the run again.
+        command: What does the run again, without the places of files, as it travels with the plan and the page.
+        whole_command: The same with all places; kept beside, in `folder.COMMANDS`.
 
     Raises:
         InputError: A name or number that does not fit, a folder that holds another run, or films that changed since.
@@ -97,6 +99,8 @@ def run(
     manifest = manifest_of(engine.asked, cases, shards, **about)
     begin(folder, manifest)
     refuse_changed(folder, mine)
+    if whole_command:
+        note_command(folder, whole_command)
     outcome = engine.work(Job(folder, plan, manifest), mine)
     if stamp and not outcome.state.open:
         note_finished(folder, stamp)

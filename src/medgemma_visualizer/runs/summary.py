@@ -217,8 +217,10 @@ def columns_of(folder: Path, *, words: bool = False) -> dict[str, np.ndarray]:
     import pyarrow.parquet as pq
 
     files = sorted((folder / PARTS).glob("shard-*.parquet"))
+    if not files:
+        raise InputError(f"The run in {str(folder)!r} holds no part yet. Give its `run` command first.")
     left = {"map"} if words else set(_WORDS) - {"strategy"}
-    names = None if not files else [name for name in pq.read_schema(files[0]).names if name not in left]
+    names = [name for name in pq.read_schema(files[0]).names if name not in left]
     table = read_frame(files, names)
     found = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
