@@ -135,13 +135,13 @@ def _tokenise(model: Model, text: str, user: tuple[int, int]) -> tuple[list[int]
     typed = _cuts(model, text, user)
 
     def plain(start: int, end: int) -> None:
+        if start == end:  # between two image tokens
+            return
         inside = [cut for cut in typed if start < cut < end]
         for a, b in itertools.pairwise((start, *inside, end)):
             letters(a, b)
 
     def letters(start: int, end: int) -> None:
-        if start == end:
-            return
         piece = model.tokenizer(
             text[start:end], add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
         )
