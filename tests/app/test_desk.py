@@ -10,7 +10,10 @@ import weakref
 import pytest
 import torch
 
-from medgemma_visualizer.app.desk import ROOM, Cancelled, Desk, Job, Progress, Result, doubled
+from medgemma_visualizer import verbs
+from medgemma_visualizer.app.desk import ROOM, Cancelled, Desk, Desks, Job, Progress, Result, doubled
+from medgemma_visualizer.app.session import Session
+from medgemma_visualizer.models.loading import load_model
 from medgemma_visualizer.progress import track
 
 
@@ -172,3 +175,70 @@ def test_the_double_has_its_own_modules_and_its_own_weights_only_if_asked(demo, 
     handle = double.text.register_forward_pre_hook(lambda *given: heard.append(given))
     assert not demo.text._forward_pre_hooks
     handle.remove()
+
+
+def test_what_is_kept_beside_shared_weights_is_shared_as_well(demo):
+    layer = demo.text.layers[0].mlp.up_proj
+    layer.state = {"scales": torch.ones(2)}  # as bitsandbytes keeps it for 8-bit weights
+    try:
+        shared, copied = (doubled(demo, weights=weights).text.layers[0].mlp.up_proj for weights in (False, True))
+        assert shared is not layer
+        assert shared.state is layer.state
+        assert copied.state is not layer.state
+    finally:
+        del layer.state
+
+
+@pytest.fixture(scope="module")
+def two(demo):
+    return Desk(demo), Desk(load_model("demo", device="cpu", dtype="float32"))
+
+
+def test_a_visitor_goes_where_the_fewest_are_and_stays_there(two):
+    desks, visitors = Desks(two), [Session() for _ in range(5)]
+    places = [desks.of(visitor) for visitor in visitors]
+    assert places == [two[0], two[1], two[0], two[1], two[0]]
+    assert [desks.of(visitor) for visitor in visitors] == places
+    for left in (0, 2):
+        visitors[left] = None  # the first desk has one visitor left, the other two
+    gc.collect()
+    assert [desks.of(visitor) for visitor in (visitors[1], visitors[3], visitors[4])] == [two[1], two[1], two[0]]
+    assert desks.of(Session()) is two[0]
+
+
+def test_one_desk_has_all_visitors(two):
+    desks, visitors = Desks(two[:1]), [Session() for _ in range(3)]
+    assert [desks.of(visitor) for visitor in visitors] == [two[0]] * 3
+
+
+def test_visitors_of_two_desks_are_served_at_the_same_time(two):
+    desks, visitors = Desks(two), (Session(), Session())
+    met = threading.Barrier(2)  # nobody passes it alone
+
+    def quick(model):
+        met.wait(10)
+        return model
+
+    answers = {}
+    hands = [
+        threading.Thread(target=lambda who=who: answers.update({id(who): desks.of(who).quick(quick)}))
+        for who in visitors
+    ]
+    for hand in hands:
+        hand.start()
+    for hand in hands:
+        hand.join(20)
+    assert [answers[id(who)] for who in visitors] == [desk.model for desk in two]
+    first, other = (desks.of(who).long(quick, Job()) for who in visitors)
+    next(first)  # waits for the other's
+    assert list(other)[-1] == Result(two[1].double)
+    assert list(first)[-1] == Result(two[0].double)
+
+
+def test_both_desks_find_the_same(two, cases):
+    first, other = (
+        desk.quick(lambda model: verbs.analyze(model, cases[0], method="gradcam_multi_token")) for desk in two
+    )
+    assert first.reading.model is not other.reading.model
+    assert first.answer == other.answer
+    assert first.heatmap.grid.tobytes() == other.heatmap.grid.tobytes()

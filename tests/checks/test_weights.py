@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from medgemma_visualizer.checks import weights
 from medgemma_visualizer.checks.weights import Loan, blocks_of, chosen_blocks, lent, redraw
-from medgemma_visualizer.errors import InputError, VisualizerError
+from medgemma_visualizer.errors import InputError, UnavailableError, VisualizerError
 from tests.conftest import state_of
 from tests.heatmaps.conftest import tiny_model
 
@@ -249,3 +249,11 @@ def test_originals_that_were_damaged_on_disk_are_an_error_and_never_loaded_in_si
 def test_blocks_that_are_not_there_are_refused(names, message):
     with pytest.raises(InputError, match=message):
         chosen_blocks(tiny_model(), names)
+
+
+def test_weights_that_are_packed_into_fewer_bits_cannot_be_drawn_anew():
+    model = tiny_model()
+    layer = model.text.layers[1].mlp.up_proj
+    layer.weight = torch.nn.Parameter(layer.weight.to(torch.int8), requires_grad=False)
+    with pytest.raises(UnavailableError, match=r"packed into fewer bits .* without quantize"):
+        chosen_blocks(model, None)

@@ -19,6 +19,7 @@ from tests.cli.conftest import Call
         (("--host", "192.0.2.7"), "lets other machines in"),
         (("--auth", "no-such-file"), "no-such-file"),
         (("--gpu", "1", "--device", "cpu"), "contradict"),
+        (("--device", "cpu,cuda:77"), "'cuda:77' is not on this machine"),
         (("--cases", "no-such-set"), "no-such-set"),
         (("--port", "70000"), "65535"),
     ],
@@ -37,7 +38,7 @@ def test_the_page_gets_model_cases_and_who_may_enter(
 ) -> None:
     given: dict[str, Any] = {}
     monkeypatch.setattr(verbs, "load_model", lambda name, **how: given.update(name=name, **how) or "the model")
-    monkeypatch.setattr(serve, "serve", lambda *told, cases, say: given.update(told=told, cases=cases))
+    monkeypatch.setattr(serve, "serve", lambda *told, cases, others, say: given.update(told=told, cases=cases))
     file = tmp_path / "let-in"
     file.write_text("ann:secret\n", encoding="utf-8")
     done = call("app", "--host", "0.0.0.0", "--auth", str(file), "--port", "0", "--gpu", "2", "--min-memory", "15")
@@ -45,3 +46,13 @@ def test_the_page_gets_model_cases_and_who_may_enter(
     assert given["told"] == ("the model", "0.0.0.0", 0, [("ann", "secret")])
     assert (given["name"], given["device"], given["min_free_gb"]) == ("demo", "cuda:2", 15)
     assert len(given["cases"]) > 100
+
+
+def test_a_model_is_loaded_on_each_device(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(verbs, "load_model", lambda name, **how: how["device"])
+    monkeypatch.setattr(serve, "serve", lambda *told, others, **rest: given.update(first=told[0], others=others))
+    for device, places in (("cpu,cpu", ["cpu", "cpu"]), ("auto", ["auto"]), ("cpu, cpu,cpu", ["cpu"] * 3)):
+        done = call("app", "--device", device)
+        assert done.code == 0, done.err
+        assert [given["first"], *given["others"]] == places

@@ -9,7 +9,14 @@ import torch
 
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.models import devices
-from medgemma_visualizer.models.devices import Gpu, choose_device, choose_dtype, select_best_gpu
+from medgemma_visualizer.models.devices import (
+    Gpu,
+    choose_device,
+    choose_devices,
+    choose_dtype,
+    on_device,
+    select_best_gpu,
+)
 
 
 def _cards(monkeypatch: pytest.MonkeyPatch, *free: float) -> None:
@@ -31,6 +38,47 @@ def test_a_gpu_without_room_is_passed_over_with_its_figures(
         assert choose_device("auto", 15) == torch.device("cpu")
     assert "3.5" in caplog.text
     assert "15.0" in caplog.text
+
+
+def test_all_are_the_gpus_with_room_and_where_none_has_as_auto(monkeypatch: pytest.MonkeyPatch) -> None:
+    _cards(monkeypatch, 20.0, 3.0, 40.0)
+    assert choose_devices("all", 15) == [torch.device("cuda", 0), torch.device("cuda", 2)]
+    _cards(monkeypatch)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_devices("all", 15) == [torch.device("cpu")]
+
+
+def test_several_are_named_with_commas_and_no_gpu_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "available_devices", lambda: ["cuda:0", "cuda:1", "cpu"])
+    assert choose_devices("cuda:1, cuda:0") == [torch.device("cuda", 1), torch.device("cuda", 0)]
+    assert choose_devices("cpu,cpu") == [torch.device("cpu")] * 2
+    with pytest.raises(InputError, match="'cuda:0' is named twice in 'cuda:0,cuda:1,cuda:0'"):
+        choose_devices("cuda:0,cuda:1,cuda:0")
+    with pytest.raises(InputError, match="'cuda:7' is not on this machine"):
+        choose_devices("cuda:0,cuda:7")
+    with pytest.raises(InputError, match="Unknown device ''"):
+        choose_devices("cuda:0,")
+
+
+def test_a_gpu_is_the_current_one_inside_the_block_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    now: list[object] = []
+
+    class Current:
+        def __init__(self, device: torch.device) -> None:
+            self.device = device
+
+        def __enter__(self) -> None:
+            now.append(self.device)
+
+        def __exit__(self, *_: object) -> None:
+            now.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", Current)
+    with on_device(torch.device("cuda", 1)):
+        assert now == [torch.device("cuda", 1)]
+        with on_device(torch.device("cpu")):
+            assert now == [torch.device("cuda", 1)]
+    assert now == []
 
 
 def test_an_unknown_device_offers_the_closest() -> None:

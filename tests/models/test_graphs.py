@@ -159,6 +159,24 @@ def test_another_attention_or_a_hook_gets_the_librarys_own_decoder() -> None:
     assert engine_of(replace(fast.model, fast=False)) is None
 
 
+class Packed(torch.nn.Linear):
+    """As a quantiser's layer: the same product, by a way of its own."""
+
+
+def test_a_decoder_that_multiplies_in_its_own_way_is_left_to_the_library() -> None:
+    for place in ("self_attn.o_proj", "mlp.down_proj", "self_attn.q_proj"):
+        model = replace(tiny_model(), fast=True)
+        assert lean.is_dense(model)
+        layer = model.text.layers[-1].get_submodule(place)
+        layer.__class__ = Packed
+        assert not lean.is_dense(model)
+        assert engine_of(model) is None
+    model = replace(tiny_model(), fast=True)
+    layer = model.text.layers[0].mlp.up_proj
+    layer.weight = torch.nn.Parameter(layer.weight.to(torch.int8), requires_grad=False)
+    assert engine_of(model) is None
+
+
 def test_the_least_used_shape_is_given_up_first_and_the_one_in_use_never() -> None:
     _, fast = _pair()
     engine = Engine(fast.model, limit=100)

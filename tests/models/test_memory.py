@@ -13,8 +13,11 @@ from medgemma_visualizer.heatmaps import probing
 from medgemma_visualizer.heatmaps.probing import in_smaller_batches, score_masks, windows, within_memory
 from medgemma_visualizer.heatmaps.targets import resolve
 from medgemma_visualizer.models import loading
+from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.devices import free_bytes, limit_memory
 from medgemma_visualizer.models.loading import demo_folder, load_model
+from medgemma_visualizer.runs import league_of
+from medgemma_visualizer.runs.plan import RunPlan, asked_of
 from tests.heatmaps.conftest import read_tiny, tiny_model
 
 GPU = torch.device("cuda", 0)
@@ -45,6 +48,19 @@ def test_smaller_weights_need_a_known_name_a_gpu_and_the_package(monkeypatch: py
     monkeypatch.setattr(loading.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UnavailableError, match="needs the package bitsandbytes"):
         loading._quantizer("4bit", GPU, torch.bfloat16)
+
+
+def test_smaller_weights_are_another_model_which_no_league_and_no_run_takes_for_its_own(
+    demo: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "version", lambda name: f"1.0 of {name}")
+    packed = loading._packed(demo, "4bit")
+    assert packed.revision == f"{demo.revision}+4bit"
+    assert packed.versions["bitsandbytes"] == "1.0 of bitsandbytes"
+    assert league_of(demo) is not None
+    assert league_of(packed) is None
+    plan = RunPlan(("relevance",))
+    assert asked_of(packed, plan) != asked_of(demo, plan)
 
 
 def test_nobody_counts_a_processors_memory() -> None:

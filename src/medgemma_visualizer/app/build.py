@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import gradio as gr
 
 from medgemma_visualizer.app import words
-from medgemma_visualizer.app.desk import Desk
+from medgemma_visualizer.app.desk import Desk, Desks
 from medgemma_visualizer.app.memory import give_back_soon
 from medgemma_visualizer.app.page import Page, new_page, on
 from medgemma_visualizer.app.parts import escaped
@@ -26,15 +26,16 @@ TABS = {
 }
 
 
-def build(desk: Desk, cases: QuestionSet | None = None) -> gr.Blocks:
+def build(desk: Desk, cases: QuestionSet | None = None, others: Sequence[Desk] = ()) -> gr.Blocks:
     """The page.
 
     Args:
         desk: Where the model is asked.
         cases: What the menus offer; the embedded ones where None.
+        others: Where it is asked on other devices.
     """
     with gr.Blocks(title=words.TITLE, analytics_enabled=False, fill_width=True) as demo:
-        page = new_page(demo, desk, load_cases() if cases is None else cases)
+        page = new_page(demo, Desks([desk, *others]), load_cases() if cases is None else cases)
         gr.HTML(_heading(page), elem_id="heading")
         with gr.Tabs(elem_id="tabs"):
             for name, create in TABS.items():
@@ -65,7 +66,7 @@ def _seen(name: str) -> Callable[[Session], None]:
 
 
 def _heading(page: Page) -> str:
-    model = escaped(page.desk.model.name)
+    model = escaped(page.model.name)
     return (
         f'<header class="mv-head"><h1>{escaped(words.TITLE)}</h1><p>{escaped(words.LEAD)} '
         f"<strong>{escaped(words.DISCLAIMER)}</strong> Model: <code>{model}</code></p></header>"

@@ -1,11 +1,11 @@
-"""One model and many visitors: who may ask it now, how far the long work is, and how it is called off.
+"""One model, on one device or several, and many visitors: who may ask it now, how far the long work is, and how it is called off.
 
 Knows threads and locks; knows nothing about pages, pictures or questions. Quick work (an answer, a map) and long work
-(a check, a comparison, a league) each have one worker. They ask two copies of the model's modules, since a method
-hooks into the modules that it asks, and a quick answer may not run through the hooks of somebody's long check. The
-copies share their weights where these are large; small ones are copied too, so that a check that randomises weights
-stops nobody's quick work. Large ones are copied for the time of such a check where the card has room for them; only
-where it has none, quick work waits.
+(a check, a comparison, a league) each have one worker at each model's desk. They ask two copies of the model's modules,
+since a method hooks into the modules that it asks, and a quick answer may not run through the hooks of somebody's long
+check. The copies share their weights where these are large; small ones are copied too, so that a check that randomises
+weights stops nobody's quick work. Large ones are copied for the time of such a check where the card has room for them;
+only where it has none, quick work waits.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ import contextvars
 import copy
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from medgemma_visualizer.models.adapter import Model
-from medgemma_visualizer.models.devices import cleanup_memory, free_bytes
+from medgemma_visualizer.models.devices import cleanup_memory, free_bytes, on_device, stay_on
 from medgemma_visualizer.progress import listening
 
 T = TypeVar("T")
@@ -113,11 +114,24 @@ class Desk:
         self.double = doubled(model, weights=self.separate)
         self._quick, self._long = threading.Lock(), threading.Lock()
         # One thread for all: the libraries of numbers keep buffers for every thread that ever computed with them.
-        self._hand = ThreadPoolExecutor(1, thread_name_prefix="quick")
+        self._hand = ThreadPoolExecutor(1, "quick", stay_on, (model.device,))
 
-    def quick(self, work: Callable[[Model], T]) -> T:
-        """Does short work, one visitor at a time, and waits for it; not to be called from within such work."""
-        return self._hand.submit(contextvars.copy_context().run, self._quickly, work).result()
+    def quick(self, work: Callable[[Model], T], still: Callable[[], None] | None = None) -> T:
+        """Does short work, one visitor at a time, and waits for it; not to be called from within such work.
+
+        Args:
+            work: What to ask the model.
+            still: Looked at while waiting; raises where nobody wants the result any more, which takes the work away
+                unless it has begun.
+        """
+        asked = self._hand.submit(contextvars.copy_context().run, self._quickly, work)
+        try:
+            while still is not None and not wait([asked], LOOK).done:
+                still()
+        except BaseException:
+            asked.cancel()
+            raise
+        return asked.result()
 
     def _quickly(self, work: Callable[[Model], T]) -> T:
         with self._quick:  # held by long work that changes shared weights
@@ -139,7 +153,7 @@ class Desk:
 
         def do() -> None:
             try:
-                with self._turn(job, changes_weights) as model, listening(job.tell):
+                with on_device(self.model.device), self._turn(job, changes_weights) as model, listening(job.tell):
                     outcome.append(Result(work(model)))
             except BaseException as error:  # handed to the visitor's thread below
                 outcome.append(error)
@@ -179,7 +193,44 @@ class Desk:
         return free is not None and free >= ROOM * self.bytes
 
 
+class Desks:
+    """One desk for each device: a visitor is sent to that with the fewest, and asks there until they leave.
+
+    What was computed for a visitor lies on one device, so nobody moves. A visitor has left where nobody holds them any
+    more.
+
+    Args:
+        desks: One or more, each with the same model.
+    """
+
+    def __init__(self, desks: Sequence[Desk]) -> None:
+        self.desks = tuple(desks)
+        self._places: list[tuple[weakref.ref[Any], Desk]] = []
+        self._lock = threading.Lock()
+
+    def of(self, visitor: object) -> Desk:
+        """Where a visitor asks."""
+        with self._lock:
+            there = [(who(), desk) for who, desk in self._places]
+            for who, desk in there:
+                if who is visitor:
+                    return desk
+            self._places = [place for place, (who, _) in zip(self._places, there, strict=True) if who is not None]
+            chosen = min(self.desks, key=lambda desk: sum(desk is taken for _, taken in self._places))
+            self._places.append((weakref.ref(visitor), chosen))
+            return chosen
+
+
 def doubled(model: Model, *, weights: bool) -> Model:
     """Another set of modules around the same weights, or around a copy of them."""
-    held = [] if weights else [*model.hf.parameters(), *model.hf.buffers()]
+    held = [] if weights else [*model.hf.parameters(), *model.hf.buffers(), *_beside_weights(model)]
     return replace(model, hf=copy.deepcopy(model.hf, {id(tensor): tensor for tensor in held}))
+
+
+def _beside_weights(model: Model) -> list[Any]:
+    """What bitsandbytes keeps beside 8-bit weights, their scales above all.
+
+    It takes these off the weight when the layer first runs; another layer around the same weight would find none and
+    compute nonsense.
+    """
+    return [vars(module)["state"] for module in model.hf.modules() if "state" in vars(module)]

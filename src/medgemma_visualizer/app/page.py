@@ -1,4 +1,4 @@
-"""What every tab is given: the desk, the cases, the visitor's state, and the sign that another case was asked.
+"""What every tab is given: the desks, the cases, the visitor's state, and the sign that another case was asked.
 
 Handlers get the session as an input and change it in place; it never is an output, which would have the whole of it
 hashed at every event. `on` connects them: the desk, not the queue, says who may ask the model when, and no handler is
@@ -13,9 +13,10 @@ from typing import Any
 
 import gradio as gr
 
-from medgemma_visualizer.app.desk import Desk
+from medgemma_visualizer.app.desk import Desk, Desks
 from medgemma_visualizer.app.session import Session
 from medgemma_visualizer.data.questions import QuestionSet
+from medgemma_visualizer.models.adapter import Model
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Page:
 
     Attributes:
         demo: The page itself; `page.demo.load` is the event of its opening.
-        desk: Where the model is asked.
+        desks: Where the model is asked, one for each device.
         cases: What the menus offer.
         session: The visitor's `Session`, an input of every handler.
         asked: Set to another number after each analysis; `page.asked.change(handler, [page.session], outputs)` is how a
@@ -33,16 +34,25 @@ class Page:
     """
 
     demo: gr.Blocks
-    desk: Desk
+    desks: Desks
     cases: QuestionSet
     session: gr.State
     asked: gr.State
     tabs: dict[str, gr.Tab] = field(default_factory=dict)
 
+    @property
+    def model(self) -> Model:
+        """What all of the desks know of the model; to be told of, not to be asked."""
+        return self.desks.desks[0].model
 
-def new_page(demo: gr.Blocks, desk: Desk, cases: QuestionSet) -> Page:
+    def desk(self, session: Session) -> Desk:
+        """Where a visitor asks."""
+        return self.desks.of(session)
+
+
+def new_page(demo: gr.Blocks, desks: Desks, cases: QuestionSet) -> Page:
     """A page's shared parts; to be called inside its `gr.Blocks`."""
-    return Page(demo, desk, cases, gr.State(Session(), delete_callback=Session.stop), gr.State(0))
+    return Page(demo, desks, cases, gr.State(Session(), delete_callback=Session.stop), gr.State(0))
 
 
 def on(

@@ -16,7 +16,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,19 +92,20 @@ def serve(
     auth: str | Credentials | None = None,
     *,
     cases: QuestionSet | None = None,
+    others: Sequence[Model] = (),
     say: Callable[[str], None] = print,
 ) -> None:
     """Opens the page and keeps it open until it is stopped (Ctrl-C or SIGTERM); then nothing is left on the disk.
 
     Args:
-        host, port, auth, cases: As in `opened`.
+        host, port, auth, cases, others: As in `opened`.
         say: Told where the page is.
 
     Raises:
         InputError: As in `opened`.
     """
     # Stopping is heard before anything lies on the disk: the page answers before `opened` comes back.
-    with _stopping() as stopped, opened(model, host, port, auth, cases=cases) as page:
+    with _stopping() as stopped, opened(model, host, port, auth, cases=cases, others=others) as page:
         if page.moved:
             say(page.moved)
         say(f"Open {page.url} in a browser. Stop with Ctrl-C.")
@@ -119,6 +120,7 @@ def opened(
     auth: str | Credentials | None = None,
     *,
     cases: QuestionSet | None = None,
+    others: Sequence[Model] = (),
 ) -> Iterator[Opened]:
     """The page is open inside the block.
 
@@ -129,6 +131,7 @@ def opened(
         auth: A file with a line "user:password" for each who may enter, or "prompt" to type one in. Never the password
             itself, which every user of the machine could read in the list of processes. Or what `admitted` made of it.
         cases: What the menus offer; the embedded ones where None.
+        others: The same model on other devices; visitors are spread over all.
 
     Raises:
         InputError: The host is not this machine's, is open to others without `auth`, or no port is free; the file of
@@ -137,7 +140,7 @@ def opened(
     let_in = admitted(host, auth)
     place = free_port(host, port)
     with _private_folder() as folder:
-        demo = _launched(model, cases, host, place, let_in)
+        demo = _launched([model, *others], cases, host, place, let_in)
         try:
             moved = f"Port {port} is taken; the page is at port {place} instead." if port not in (0, place) else ""
             yield Opened(_url(host, place), folder, moved, demo)
@@ -268,7 +271,9 @@ def _private_folder() -> Iterator[Path]:
                 os.environ[name] = value
 
 
-def _launched(model: Model, cases: QuestionSet | None, host: str, port: int, auth: Credentials | None) -> Any:
+def _launched(
+    models: Sequence[Model], cases: QuestionSet | None, host: str, port: int, auth: Credentials | None
+) -> Any:
     """Builds the page and starts its server."""
     from medgemma_visualizer.app import style  # these load Gradio, after `SILENT` is set
     from medgemma_visualizer.app.build import build
@@ -276,8 +281,8 @@ def _launched(model: Model, cases: QuestionSet | None, host: str, port: int, aut
     from medgemma_visualizer.app.memory import keep_few_heaps
 
     keep_few_heaps()
-    desk = Desk(model)
-    demo = build(desk, cases)
+    desk, *others = map(Desk, models)
+    demo = build(desk, cases, others)
     demo.queue(default_concurrency_limit=None, api_open=False)
     demo.launch(
         server_name=host,

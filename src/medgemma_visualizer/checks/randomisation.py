@@ -192,7 +192,8 @@ def randomisation(
 
     Raises:
         InputError: Unknown method, order or block; no seeds.
-        UnavailableError: The trained model's own map cannot be had, or is equal everywhere (InputError with "auto").
+        UnavailableError: The trained model's own map cannot be had, or is equal everywhere (InputError with "auto");
+            or its weights are packed into fewer bits.
     """
     if order not in PREFIX or seeds < 1:
         raise InputError(f"order={order!r} with {seeds} seeds: use one of {', '.join(PREFIX)}, and 1 seed or more.")

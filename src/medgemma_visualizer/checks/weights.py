@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from medgemma_visualizer.errors import InputError, VisualizerError, unknown_name
+from medgemma_visualizer.errors import InputError, UnavailableError, VisualizerError, unknown_name
 from medgemma_visualizer.models.adapter import Model
 
 #: Weights copied at once; 16 MB in float32.
@@ -79,8 +79,14 @@ def chosen_blocks(model: Model, names: Sequence[str] | None) -> tuple[Block, ...
 
     Raises:
         InputError: No such block, or none at all.
+        UnavailableError: The weights are packed into fewer bits, so that nothing can be drawn in their place.
     """
     blocks = blocks_of(model)
+    if not all(weight.is_floating_point() for block in blocks for weight in block.weights):
+        raise UnavailableError(
+            f"The weights of {model.name!r} are packed into fewer bits and cannot be drawn anew. Load the model "
+            "without quantize."
+        )
     known = {block.name for block in blocks}
     for name in names or ():
         if name not in known:

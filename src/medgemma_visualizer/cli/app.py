@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,7 +30,12 @@ def app(
     ] = "demo",
     images: Annotated[Path | None, typer.Option(help="The folder of a question file's films.")] = None,
     question: Annotated[str | None, typer.Option("--question", "-q", help="For films that come without one.")] = None,
-    device: o.Device = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            help="auto, cpu, mps, cuda or cuda:N; several with commas, or 'all' GPUs: a model on each, visitors spread."
+        ),
+    ] = "auto",
     dtype: o.Dtype = "auto",
     gpu: Annotated[int | None, typer.Option(min=0, help="Number of the GPU: the same as --device cuda:N.")] = None,
     min_memory: o.MinMemory = None,
@@ -51,7 +56,19 @@ def app(
         from medgemma_visualizer import verbs
 
         found = verbs.load_cases(cases, question, images)
-        loaded = verbs.load_model(
-            model, device=device, dtype=dtype, min_free_gb=min_memory, max_memory=max_memory, quantize=quantize
+        how: dict[str, Any] = {"dtype": dtype, "max_memory": max_memory, "quantize": quantize}
+        first, *others = (
+            verbs.load_model(model, device=place, min_free_gb=min_memory, **how)
+            for place in _places(device, model, min_memory)
         )
-    serve(loaded, host, port, let_in, cases=found, say=output.show)
+    serve(first, host, port, let_in, cases=found, others=others, say=output.show)
+
+
+def _places(devices: str, model: str, min_memory: float | None) -> list[str]:
+    """The devices that are meant, by name; one alone stays as it was given, for the loading of the model to judge."""
+    from medgemma_visualizer.models.devices import choose_devices
+    from medgemma_visualizer.models.loading import enough_free
+
+    if devices != "all" and "," not in devices:
+        return [devices]
+    return [str(device) for device in choose_devices(devices, enough_free(model, min_memory))]

@@ -56,7 +56,8 @@ class Model:
 
     Attributes:
         name: As the user gave it ("demo", a hub id, a folder's name).
-        revision: Commit of a hub checkpoint, or a digest of a folder's weights file names and sizes.
+        revision: Commit of a hub checkpoint, or a digest of a folder's weights file names and sizes; with "+8bit" or
+            "+4bit" after it where the weights were made smaller.
         hf: The transformers model, in eval mode, without parameter gradients.
         processor: The transformers processor.
         family: Facts of its architecture.

@@ -19,7 +19,7 @@ import torch
 
 from medgemma_visualizer.models import graphs, lean
 from medgemma_visualizer.models.adapter import Model
-from medgemma_visualizer.models.devices import free_bytes
+from medgemma_visualizer.models.devices import free_bytes, on_device
 from medgemma_visualizer.models.forward import Generated, ensure_finite
 from medgemma_visualizer.models.graphs import Told, rounded, sent
 from medgemma_visualizer.models.reading import Reading
@@ -172,7 +172,8 @@ class Steps:
         if self._graph is None and self._launched and graphs.captures(self.model.device):
             kept = [self.token, self.step, self.told, self.logprobs]
             saved = [tensor.clone() for tensor in kept]
-            self._graph = graphs.captured({"step": self._take_step})["step"]
+            with on_device(self.model.device):
+                self._graph = graphs.captured({"step": self._take_step})["step"]
             for tensor, value in zip(kept, saved, strict=True):  # the warm-up has written them
                 tensor.copy_(value)
         if self._graph is None:

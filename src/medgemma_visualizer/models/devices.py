@@ -130,7 +130,9 @@ def choose_devices(devices: str = "auto", min_free_gb: float = MODEL_CONFIG["min
     found = [choose_device(name.strip(), min_free_gb) for name in devices.split(",")]
     twice = [str(device) for n, device in enumerate(found) if device.type != "cpu" and device in found[:n]]
     if twice:
-        raise InputError(f"Device {twice[0]!r} is named twice in {devices!r}. One model on a GPU is enough; name it once.")
+        raise InputError(
+            f"Device {twice[0]!r} is named twice in {devices!r}. One model on a GPU is enough; name it once."
+        )
     return found
 
 
@@ -139,13 +141,19 @@ def on_device(device: torch.device) -> Iterator[None]:
     """A CUDA device is this thread's current one inside the block; elsewhere nothing is done.
 
     Kernels that are launched, captured or waited for without a word on which device belong to the current one, which
-    is the first where nobody said otherwise. A thread of its own may keep the block open for its whole life.
+    is the first where nobody said otherwise.
     """
     if device.type != "cuda":
         yield
         return
     with torch.cuda.device(device):
         yield
+
+
+def stay_on(device: torch.device) -> None:
+    """The same for good, for a thread that works on one device only."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def trim_memory() -> None:

@@ -56,7 +56,9 @@ def is_dense(model: Model) -> bool:
     so, which may wait for the device or keep something of each pass, so that none of it can be captured."""
     inside = [module for part in (model.text, model.head) for module in part.modules()]
     linear = [module for module in inside if isinstance(module, torch.nn.Linear)]
-    return bool(linear) and all(type(module) is torch.nn.Linear and module.weight.is_floating_point() for module in linear)
+    return bool(linear) and all(
+        type(module) is torch.nn.Linear and module.weight.is_floating_point() for module in linear
+    )
 
 
 def kinds(model: Model) -> tuple[str, ...]:

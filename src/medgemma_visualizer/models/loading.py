@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import logging
 import os
 import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -25,7 +27,7 @@ import torch
 from safetensors import SafetensorError
 
 from medgemma_visualizer.errors import InputError, UnavailableError, VisualizerError, unknown_name
-from medgemma_visualizer.models import gemma3  # noqa: F401  (registers its family)
+from medgemma_visualizer.models import gemma3, lean  # noqa: F401  (gemma3 registers its family)
 from medgemma_visualizer.models.adapter import FAMILIES, Family, Model
 from medgemma_visualizer.models.devices import choose_device, choose_dtype, limit_memory
 from medgemma_visualizer.settings import MODEL_CONFIG
@@ -69,7 +71,8 @@ def load_model(
         fast: On a CUDA device the decoder runs as `models.lean` and `models.graphs` write it, with the same results up
             to rounding; False, or MEDGEMMA_VISUALIZER_FAST=0 in the environment, leaves it to transformers.
         max_memory: GiB of the GPU that weights and work may take together; all of it where None.
-        quantize: "8bit" or "4bit" weights by bitsandbytes on a GPU; the maps of such a model are another model's.
+        quantize: "8bit" or "4bit" weights by bitsandbytes on a GPU. Answers and maps are then another model's, as its
+            revision says; its decoder is left to transformers, and its weights cannot be drawn anew.
 
     Raises:
         InputError: Unknown model, device or number format; a folder without weights, with pickled weights or with
@@ -83,8 +86,7 @@ def load_model(
     if not local:
         _refuse_unknown(source)
     family = _check_folder(where) if local else None
-    needed = min_free_gb if min_free_gb is not None else 1.0 if is_demo else MODEL_CONFIG["min_free_gb"]
-    target = choose_device(device, needed)
+    target = choose_device(device, enough_free(source, min_free_gb))
     number = choose_dtype(dtype, target)
     smaller = _quantizer(quantize, target, number)
     if max_memory is not None:
@@ -97,8 +99,24 @@ def load_model(
     revision = _digest(where) if local else str(getattr(hf.config, "_commit_hash", "") or revision or "")
     name = source if is_demo or not local else where.resolve().name
     is_demo = is_demo or (local and revision == _digest(demo_folder()))  # a copy of it knows no more than it does
-    quick = fast and not smaller and target.type == "cuda" and os.environ.get("MEDGEMMA_VISUALIZER_FAST", "1") != "0"
-    return Model(name, revision, hf, processor, family, is_demo, library_versions(), quick)
+    quick = fast and target.type == "cuda" and os.environ.get("MEDGEMMA_VISUALIZER_FAST", "1") != "0"
+    loaded = Model(name, revision, hf, processor, family, is_demo, library_versions(), quick)
+    if quantize is not None:
+        loaded = _packed(loaded, quantize)
+    return replace(loaded, fast=quick and lean.is_dense(loaded))
+
+
+def enough_free(source: str, min_free_gb: float | None = None) -> float:
+    """GiB that "auto" demands of a GPU for this model, where nobody said how many."""
+    return min_free_gb if min_free_gb is not None else 1.0 if source == "demo" else MODEL_CONFIG["min_free_gb"]
+
+
+def _packed(model: Model, quantize: str) -> Model:
+    """The model, known as another one than that of its files: no league and no run of theirs is its own."""
+    # It says so at every product of matrices, thousands of lines an answer; what it casts is quantised next.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    versions = {**model.versions, "bitsandbytes": version("bitsandbytes")}
+    return replace(model, revision=f"{model.revision}+{quantize}", versions=versions)
 
 
 #: Shares of bfloat16's bytes that quantised weights take, tables and norms aside.

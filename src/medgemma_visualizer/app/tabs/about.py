@@ -18,6 +18,6 @@ def create(page: Page) -> None:
     gr.HTML(table(words.METRICS, words.METRIC_HEADINGS, words.METRICS_CAPTION), elem_id="about-metrics")
     rows = [(m.label, m.cost, m.needs, "yes" if m.text_dependent else "no", m.paper) for m in METHODS.values()]
     gr.HTML(table(rows, words.METHOD_HEADINGS, words.METHODS_CAPTION), elem_id="about-methods")
-    model = page.desk.model
+    model = page.model
     about = [("Model", model.name), ("Revision", model.revision), *model.versions.items()]
     gr.HTML(f"<h2>{escaped(words.VERSIONS)}</h2>{facts(about)}", elem_id="about-versions")

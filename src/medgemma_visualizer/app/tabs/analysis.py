@@ -238,7 +238,7 @@ class _Handlers:
         session.choose(replace(session.settings, preset=preset, method=method or None, target=target.strip() or None))
         settings = session.settings  # a visitor may take them back before long work ends
         yield {self.asked.truth: actions.truth_shown(session, question)}
-        steps = actions.analyse(self.page.desk, session, case, settings)
+        steps = actions.analyse(self.page.desk(session), session, case, settings)
         yield from _long.shown(
             steps, self.shown.alert, self.shown.progress, lambda found: self._step(session, found, settings, colormap)
         )

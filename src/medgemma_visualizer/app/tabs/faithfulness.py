@@ -112,7 +112,9 @@ class _Handlers:
         yield from self._run(session, "sanity", method, target)
 
     def _run(self, session: Session, which: Which, method: str, target: str) -> Iterator[Updates]:
-        steps = actions.run(self.page.desk, session, which, method=method or None, target=target.strip() or None)
+        steps = actions.run(
+            self.page.desk(session), session, which, method=method or None, target=target.strip() or None
+        )
         yield from _long.shown(steps, self.shown.alert, self.shown.progress, self._found)
 
     def _found(self, found: Checked) -> Updates:

@@ -152,7 +152,7 @@ class _Handlers:
 
     def compare(self, session: Session, method: str, target: str, count: int, *prompts: str) -> Iterator[Updates]:
         steps = actions.compare(
-            self.page.desk, session, prompts[:count], method=method or None, target=target.strip() or None
+            self.page.desk(session), session, prompts[:count], method=method or None, target=target.strip() or None
         )
         yield from _long.shown(steps, self.shown.alert, self.shown.progress, lambda found: self._found(session, found))
 

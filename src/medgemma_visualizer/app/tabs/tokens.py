@@ -184,7 +184,7 @@ class _Handlers:
         wanted = actions.method_for(session, method, force)
         quick = wanted if wanted in first_tab.QUICK else actions.method_for(session, "", False)
         found: Updates = {}
-        for step in actions.choose(self.page.desk, session, kind, 0, quick):
+        for step in actions.choose(self.page.desk(session), session, kind, 0, quick):
             found = self._map(session, step)
         return self._empty() | {self.asked.case: actions.case_line(session)} | found
 
@@ -211,14 +211,14 @@ class _Handlers:
         def steps() -> Iterator[Progress | Chosen]:
             kind, number = actions.next_word(session, step)
             wanted = actions.method_for(session, method, force)
-            yield from actions.choose(self.page.desk, session, kind, number, wanted)
+            yield from actions.choose(self.page.desk(session), session, kind, number, wanted)
 
         return self._told(session, steps())
 
     def _word(self, session: Session, kind: str, number: int, method: str, force: bool) -> Iterator[Updates]:
         def steps() -> Iterator[Progress | Chosen]:
             wanted = actions.method_for(session, method, force)
-            yield from actions.choose(self.page.desk, session, kind, number, wanted)
+            yield from actions.choose(self.page.desk(session), session, kind, number, wanted)
 
         return self._told(session, steps())
 
@@ -255,7 +255,7 @@ class _Handlers:
             own = actions.take_words(session, text)
             wanted = actions.method_for(session, method, force)
             for number in (*range(1, len(own)), 0):  # the first word stays chosen
-                yield from actions.choose(self.page.desk, session, "word", number, wanted)
+                yield from actions.choose(self.page.desk(session), session, "word", number, wanted)
 
         def done(chosen: Chosen) -> Updates:
             sheet = actions.words_sheet(session, chosen.method) if chosen.number == 0 else ""
@@ -268,7 +268,7 @@ class _Handlers:
 
         def steps() -> Iterator[Progress | Safe]:
             chosen = actions.current(session)
-            yield from actions.all_methods(self.page.desk, session, chosen.kind, chosen.number)
+            yield from actions.all_methods(self.page.desk(session), session, chosen.kind, chosen.number)
 
         yield from _long.shown(steps(), self.shown.alert, self.shown.progress, lambda sheet: {self.shown.sheet: sheet})
 
@@ -276,17 +276,17 @@ class _Handlers:
 
     def cell(self, session: Session, event: gr.EventData) -> Updates:
         given = event._data if isinstance(event._data, dict) else {}
-        found = actions.cell(self.page.desk, session, given.get("row"), given.get("col"))
+        found = actions.cell(self.page.desk(session), session, given.get("row"), given.get("col"))
         return {self.shown.cell: found}
 
     def heads(self, session: Session) -> Updates:
-        return {self.shown.heads: actions.heads(self.page.desk, session)}
+        return {self.shown.heads: actions.heads(self.page.desk(session), session)}
 
     def head(self, session: Session, event: gr.EventData) -> Updates:
         given = event._data if isinstance(event._data, dict) else {}
         numbers = [str(given.get(name, "")) for name in ("layer", "head")]
         layer, head = (int(number) if number.isdecimal() else -1 for number in numbers)
-        return self._map(session, actions.choose_head(self.page.desk, session, layer, head))
+        return self._map(session, actions.choose_head(self.page.desk(session), session, layer, head))
 
     # --- edit and ask again -------------------------------------------------------------------------------------------
 
@@ -295,7 +295,7 @@ class _Handlers:
         return {}
 
     def edit(self, session: Session, kind: str) -> Updates:
-        actions.edit(self.page.desk, session, kind)
+        actions.edit(self.page.desk(session), session, kind)
         return self._edited(session)
 
     def undo(self, session: Session) -> Updates:

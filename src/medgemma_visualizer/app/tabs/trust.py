@@ -135,9 +135,9 @@ class _Handlers:
     def show(self, session: Session) -> Updates:
         """The league that there is, or that there is none."""
         at, p = self.league, self.pictures
-        league = actions.league(self.page.desk, session)
+        league = actions.league(self.page.desk(session), session)
         menu = actions.method_menu(league)
-        told: Updates = {at.about: actions.about_part(self.page.desk, league), at.links: "", p.forest: ""}
+        told: Updates = {at.about: actions.about_part(self.page.desk(session), league), at.links: "", p.forest: ""}
         told |= {p.method: gr.update(choices=menu, value=menu[0][1])}
         return told | self._table(league)
 
@@ -155,11 +155,11 @@ class _Handlers:
         }
 
     def draw(self, session: Session, column: str | None) -> Updates:
-        league = actions.league(self.page.desk, session)
+        league = actions.league(self.page.desk(session), session)
         return {self.pictures.forest: actions.forest_part(league, column) if league and column else ""}
 
     def examples(self, session: Session, method: str) -> Iterator[Updates]:
-        steps = actions.examples(self.page.desk, session, self.page.cases, method)
+        steps = actions.examples(self.page.desk(session), session, self.page.cases, method)
         yield from _long.shown(steps, self.league.alert, self.pictures.progress, self._examples(method))
 
     def _examples(self, method: str) -> Any:
@@ -171,9 +171,9 @@ class _Handlers:
             return self.show(session) | {self.pictures.examples: ""}
 
         steps = actions.measure(
-            self.page.desk, session, self.page.cases, int(number), methods, sanity_cases=int(sanity)
+            self.page.desk(session), session, self.page.cases, int(number), methods, sanity_cases=int(sanity)
         )
         yield from _long.shown(steps, self.league.alert, self.measuring.progress, done)
 
     def prepare(self, session: Session) -> Updates:
-        return {self.league.links: actions.links(self.page.desk, session)}
+        return {self.league.links: actions.links(self.page.desk(session), session)}
