@@ -1,4 +1,4 @@
-"""One model, on one device or several, and many visitors: who may ask it now, how far the long work is, and how it is called off.
+"""One model, on one device or several, and many visitors: who asks now, how far long work is, how it is called off.
 
 Knows threads and locks; knows nothing about pages, pictures or questions. Quick work (an answer, a map) and long work
 (a check, a comparison, a league) each have one worker at each model's desk. They ask two copies of the model's modules,
@@ -47,7 +47,9 @@ class Progress:
         done, total: Of what is counted; total is 0 while the work waits for its turn.
         what: What is counted, in the plural.
         seconds: Since the work was asked for.
-        left: Seconds still to go, by the rate so far; None where nothing is known.
+        left: Seconds until all of these are counted, by the rate so far; None where nothing is known. Nobody knows what
+            is counted after them.
+        within: Done, total and name of what is counted within the present one; None where nothing is.
     """
 
     done: int
@@ -55,6 +57,7 @@ class Progress:
     what: str
     seconds: float
     left: float | None
+    within: tuple[int, int, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,37 +67,52 @@ class Result(Generic[T]):
     value: T
 
 
+@dataclass
+class _Count:
+    done: int
+    total: int
+    what: str
+    since: float
+
+
 class Job:
     """One piece of long work, as its visitor sees it."""
 
     def __init__(self) -> None:
         self._called_off = threading.Event()
         self._began = time.perf_counter()
-        self._since = self._began
-        self._last = (0, 0, "")
+        self._counts: tuple[_Count, ...] = ()  # of what is under way, the whole before its parts
 
     def cancel(self) -> None:
         """Ends the work at its next step."""
         self._called_off.set()
 
     def tell(self, done: int, total: int, what: str) -> None:
-        """Notes a step.
+        """Notes a step. What begins while another count is under way is a part of that.
 
         Raises:
             Cancelled: The visitor has called the work off.
         """
         if self._called_off.is_set():
             raise Cancelled
-        if done == 0 or what != self._last[2]:
-            self._since = time.perf_counter()
-        self._last = (done, total, what)
+        now, counts = time.perf_counter(), list(self._counts)
+        known = next((n for n, one in enumerate(counts) if (one.what, one.total) == (what, total)), None)
+        if known is None:
+            around = [one for one in counts if one.done < one.total]
+            since = now
+        else:
+            around, since = counts[:known], counts[known].since if done else now
+        self._counts = (*around, _Count(done, total, what, since))
 
     def progress(self) -> Progress:
         """How far it is now."""
-        now = time.perf_counter()
-        done, total, what = self._last
-        left = (now - self._since) / done * (total - done) if done else None
-        return Progress(done, total, what, now - self._began, left)
+        now, counts = time.perf_counter(), self._counts
+        if not counts:
+            return Progress(0, 0, "", now - self._began, None)
+        whole, *parts = counts
+        left = (now - whole.since) / whole.done * (whole.total - whole.done) if whole.done else None
+        within = (parts[-1].done, parts[-1].total, parts[-1].what) if parts else None
+        return Progress(whole.done, whole.total, whole.what, now - self._began, left, within)
 
 
 class Desk:

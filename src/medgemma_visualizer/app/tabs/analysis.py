@@ -190,7 +190,7 @@ class _Handlers:
         film |= {a.truth: actions.truth_shown(session, case.question)}
         quick = replace(session.settings, method=None, target=None, preset="quick")
         try:
-            for step in actions.analyse(self.page.desk, session, case, quick):
+            for step in actions.analyse(self.page.desk(session), session, case, quick):
                 yield film | self._step(session, step, quick, colormap)
         except VisualizerError as error:  # this film cannot be shown, and no other may stand beside its question
             session.forget()
