@@ -10,6 +10,7 @@ import stat
 import threading
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -174,6 +175,18 @@ def test_without_a_password_only_this_machines_own_names_are_answered(page, name
         assert httpx.get(page.url + "config", headers={"host": own}).status_code == 200
 
 
+@pytest.mark.parametrize("origin", ["https://elsewhere.example", "http://127.0.0.1:1", "http://localhost", "null"])
+@pytest.mark.parametrize("way", ["config", "gradio_api/queue/join"])
+def test_no_page_of_another_site_asks_here(page, origin, way):
+    told = {"origin": origin, "x-forwarded-host": urlsplit(origin).netloc}  # which a page may write itself
+    answer = httpx.request("GET" if way == "config" else "POST", page.url + way, headers=told)
+    assert (answer.status_code, "dependencies" in answer.text) == (403, False)
+
+
+def test_the_page_itself_may_ask(page):
+    assert httpx.get(page.url + "config", headers={"origin": page.url.rstrip("/")}).status_code == 200
+
+
 def test_the_folder_for_uploads_is_this_users_alone(page):
     assert stat.S_IMODE(page.folder.stat().st_mode) == 0o700
     assert os.environ["GRADIO_TEMP_DIR"] == str(page.folder)
@@ -202,7 +215,9 @@ def test_who_is_not_named_is_not_let_in(demo, tmp_path):
         assert visitor.post("login", data={"username": "ann", "password": "guess"}).status_code == 400
         assert visitor.post("login", data={"username": "ann", "password": "secret"}).status_code == 200
         assert visitor.get("config").status_code == 200
-        assert visitor.get("config", headers={"host": "page.example"}).status_code == 200  # by a proxy, say
+        proxied = {"host": "page.example", "origin": "https://page.example"}
+        assert visitor.get("config", headers=proxied).status_code == 200
+        assert visitor.get("config", headers=proxied | {"origin": "https://elsewhere.example"}).status_code == 403
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])  # the second: its terminal was closed

@@ -337,10 +337,11 @@ def _headers() -> Any:
 
 
 def _doors(open_to_all: bool) -> Any:
-    """Refuses `CLOSED`; and, where no password does, whoever names another machine.
+    """Refuses `CLOSED`, what another site's page asks, and, where no password does, whoever names another machine.
 
-    A web page from elsewhere can have its own name lead to this machine (DNS rebinding) and so read what is shown here;
-    the name stays in the request. An upload's address would serve it to everybody who has that address.
+    Gradio lets every site's page ask with a visitor's cookie, and read the answers, unless it is asked as localhost. A
+    page can also have its own name lead to this machine (DNS rebinding); the name stays in the request. An upload's
+    address would serve it to everybody who has that address.
     """
     from starlette.middleware import Middleware
     from starlette.responses import PlainTextResponse
@@ -355,6 +356,8 @@ def _doors(open_to_all: bool) -> Any:
                 app = PlainTextResponse("The page does not need this address, so it is closed.", 404)
             elif scope["type"] == "http" and open_to_all and not is_loopback(_named(scope)):
                 app = PlainTextResponse("This page is for its own machine: open it at 127.0.0.1, or use --auth.", 403)
+            elif scope["type"] == "http" and _from_another_site(scope):
+                app = PlainTextResponse("Only this page itself may ask here; a proxy before it passes Host on.", 403)
             await app(scope, receive, send)
 
     return Middleware(Doors)
@@ -367,6 +370,12 @@ def _named(scope: Any) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
+
+
+def _from_another_site(scope: Any) -> bool:
+    """Whether the page that asks came from elsewhere, which browsers tell."""
+    told = dict(scope["headers"])
+    return b"origin" in told and told[b"origin"].partition(b"://")[2] != told.get(b"host")
 
 
 @contextmanager
