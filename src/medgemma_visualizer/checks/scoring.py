@@ -15,12 +15,13 @@ import torch
 from scipy.special import expit
 
 from medgemma_visualizer.checks.curves import Response, removed
-from medgemma_visualizer.checks.imputers import BY_MASK, Fill, imputer, whole_cells
+from medgemma_visualizer.checks.imputers import BY_MASK, Fill, imputer
 from medgemma_visualizer.errors import InputError, VisualizerError
 from medgemma_visualizer.heatmaps.probing import (
     Space,
     batch_size,
     batches,
+    cell_pixels,
     in_smaller_batches,
     joined,
     original,
@@ -138,9 +139,11 @@ class ModelScorer:
 
     def _removed(self, masks: np.ndarray) -> torch.Tensor:
         """bool (B, N, 1) over tokens, (B, 1, height, width) over pixels."""
-        tokens = self.space == "tokens"
-        cells = masks.reshape(len(masks), -1, 1) if tokens else whole_cells(masks, *self.before.shape[-2:])[:, None]
-        return torch.from_numpy(cells).to(self.before.device)
+        cells = torch.from_numpy(masks).to(self.before.device)
+        if self.space == "tokens":
+            return cells.flatten(1)[..., None]
+        high, wide = cell_pixels(self.before.shape[-2:], self.grid)
+        return cells.repeat_interleave(high, 1).repeat_interleave(wide, 2)[:, None]
 
     def _fill(self, name: str, seed: int) -> Fill:
         pictures = imputer(self.reading, name, seed)

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: Sequence positions in one batch: enough to fill a GPU; few enough for a processor's caches.
-_POSITIONS_PER_BATCH = {"cpu": 2048, "cuda": 16384}
+_POSITIONS_PER_BATCH = {"cpu": 2048, "cuda": 65536}
 
 #: Logits in one batch, 256 MB in float32: long answers over large vocabularies travel in smaller batches.
 _LOGITS_PER_BATCH = 2**26
