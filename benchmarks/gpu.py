@@ -14,6 +14,7 @@ import gc
 import json
 import statistics
 import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -133,7 +134,10 @@ def milliseconds(work: Callable[[], Any], repeats: int = REPEATS, warm: int = 3)
 
 
 def peak_gib(work: Callable[[], Any]) -> float:
-    """Most memory held at once, beyond what was held before, in GiB."""
+    """Most memory held at once, beyond what was held before, in GiB; not-a-number where there is no GPU."""
+    if not torch.cuda.is_available():
+        work()
+        return float("nan")
     gc.collect()
     torch.cuda.synchronize()
     torch.cuda.empty_cache()
@@ -463,27 +467,29 @@ def kernels(work: Callable[[], Any], most: int = 14) -> list[str]:
     return [f"{total / 1e3:8.2f} ms in all, {sum(row.count for row in rows)} kernels", *lines]
 
 
-def from_folder(model: Model, folder: Path, case: Any) -> dict[str, Any]:
-    """Saves the random checkpoint, loads it as a user would, and runs every method once at its cheapest."""
+def save(model: Model, folder: Path) -> dict[str, float]:
+    """Saves the random checkpoint with its processor, as a hub's would lie in a folder: GiB and seconds."""
     start = time.perf_counter()
     model.hf.save_pretrained(folder, max_shard_size="2GB")
     model.processor.save_pretrained(folder)
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 2**30
-    saved = time.perf_counter() - start
-    code = (
-        "import json, resource, sys, time\n"
-        "from medgemma_visualizer.models.loading import load_model\n"
-        "import torch\n"
-        "torch.cuda.init()\n"
-        "start = time.perf_counter()\n"
-        f"model = load_model({str(folder)!r}, device='cuda')\n"
-        "torch.cuda.synchronize()\n"
-        "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20\n"
-        "print(json.dumps({'seconds': time.perf_counter() - start, 'peak host GiB': peak}))\n"
+    return {"checkpoint GiB": size, "save seconds": time.perf_counter() - start}
+
+
+def in_a_process(folder: Path, *options: str) -> dict[str, Any]:
+    """What `folder.py` says of a folder; why it failed where it did."""
+    script = Path(__file__).with_name("folder.py")
+    command = [sys.executable, str(script), str(folder), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found: dict[str, Any] = (
+        json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"error": done.stderr[-1500:]}
     )
-    done = subprocess.run(["python3", "-c", code], capture_output=True, text=True, check=False)
-    alone = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"error": done.stderr[-500:]}
-    return {"checkpoint GiB": size, "save seconds": saved, "load": alone}
+    return found
+
+
+def from_folder(model: Model, folder: Path) -> dict[str, Any]:
+    """Saves the checkpoint, loads it as a user would, and runs every method once at its cheapest."""
+    return {**save(model, folder), "load": in_a_process(folder)}
 
 
 def every_method(model: Model, case: Any) -> dict[str, Any]:
@@ -522,14 +528,16 @@ class Record:
     """What was found so far, on the disk after every part: a run that is cut off has said something.
 
     Attributes:
-        folder: Where gpu.json is written.
+        folder: Where it is written.
         skip: Parts that are left out.
         found: Part -> what it found, or why it failed.
+        name: Of the file.
     """
 
     folder: Path
     skip: Sequence[str]
     found: dict[str, Any]
+    name: str = "gpu.json"
 
     def note(self, name: str, work: Callable[[], Any], part: str = "") -> None:
         """Does a part, unless it is skipped. One that fails must not cost the others; it stands there as failed."""
@@ -545,7 +553,7 @@ class Record:
         self.save()
 
     def save(self) -> None:
-        (self.folder / "gpu.json").write_text(json.dumps(self.found, indent=1, default=str), encoding="utf-8")
+        (self.folder / self.name).write_text(json.dumps(self.found, indent=1, default=str), encoding="utf-8")
 
 
 def parsed() -> argparse.Namespace:
@@ -641,7 +649,7 @@ def main() -> None:
     record.note("with the library's decoder, ms", lambda: plain(model, case, reading), "plain")
     record.note("captum", lambda: captum(model, reading), "captum")
     record.note("the specification's procedure", lambda: as_specified(model, reading), "spec")
-    record.note("from a folder", lambda: from_folder(model, Path("/tmp/checkpoint"), case), "load")
+    record.note("from a folder", lambda: from_folder(model, Path("/tmp/checkpoint")), "load")
     record.found["card at the end"] = clocks()
     record.found["peak GiB of all"] = torch.cuda.max_memory_allocated() / 2**30
     record.save()
