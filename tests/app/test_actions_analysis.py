@@ -9,6 +9,7 @@ import json
 import re
 import shlex
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from medgemma_visualizer.app.actions import copies
 from medgemma_visualizer.app.desk import Cancelled, Progress
 from medgemma_visualizer.app.parts import escaped
 from medgemma_visualizer.app.session import Session, Settings
-from medgemma_visualizer.checks.trust import DISTRUST
+from medgemma_visualizer.checks.trust import DISTRUST, Trust
 from medgemma_visualizer.data.dicom import FOR_PROCESSING
 from medgemma_visualizer.data.photo import picture
 from medgemma_visualizer.errors import InputError
@@ -185,6 +186,22 @@ def test_paper_weighs_the_words_as_long_work_and_what_follows_asks_the_quick_mod
     assert 0 <= found.words.image_share <= 1
     assert f"{found.words.image_share:.0%} of the effect" in actions.words_part(found)
     assert session.current().reading.model is desk.model
+
+
+def test_audit_checks_this_very_map_and_its_verdict_is_that_of_the_checks(desk, session, cases, monkeypatch):
+    asked = []
+
+    def check_analysis(analysis, target):
+        asked.append((analysis.heatmap.method, target, analysis.reading.model is desk.double))
+        return SimpleNamespace(trust=Trust("trust", ("it was checked",)))
+
+    monkeypatch.setattr(verbs, "check_analysis", check_analysis)
+    settings = Settings(preset="audit", method="relevance", target="answer")
+    *_, found = actions.analyse(desk, session, cases[0], settings)
+    assert asked == [("relevance", "answer", True)]
+    assert found.trust.reasons == ("it was checked",)
+    assert found.words is not None
+    assert actions.shown(session)["notes"][0] == "trust: it was checked"
 
 
 def test_long_work_for_a_case_that_was_left_changes_nothing(desk, session, cases):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from medgemma_visualizer import verbs
-from medgemma_visualizer.app.desk import ROOM, Cancelled, Desk, Desks, Job, Progress, Result, doubled
+from medgemma_visualizer.app.desk import BEGUN, ROOM, Cancelled, Desk, Desks, Job, Progress, Result, doubled
 from medgemma_visualizer.app.session import Session
 from medgemma_visualizer.models.loading import load_model
 from medgemma_visualizer.progress import track
@@ -66,6 +66,26 @@ def test_work_can_be_called_off_while_it_waits_for_its_turn(desk):
     with pytest.raises(Cancelled):
         list(waiting)
     first.close()
+
+
+def test_long_work_is_done_one_piece_at_a_time_and_what_waits_says_so(desk):
+    go, done, begun = threading.Event(), threading.Event(), []
+
+    def work(model):
+        go.set()
+        assert done.wait(10)
+
+    first = desk.long(work, Job())
+    next(first)
+    assert go.wait(10)
+    assert next(first).what == BEGUN
+    second = desk.long(lambda model: begun.append(done.is_set()), Job())
+    for _ in range(3):
+        assert (next(second).total, next(second).what, begun) == (0, "", [])
+    done.set()
+    list(first)
+    list(second)
+    assert begun == [True]
 
 
 def test_what_goes_wrong_reaches_the_visitor(desk):

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from medgemma_visualizer.app import parts, words
-from medgemma_visualizer.app.desk import Cancelled, Progress
+from medgemma_visualizer.app.desk import BEGUN, Cancelled, Progress
 from medgemma_visualizer.errors import InputError, UnavailableError
 
 HOSTILE = "<script>alert(1)</script> **bold** \" ' ` ${1+1} {{this}} \\ & <b onclick=x>"
@@ -93,6 +93,9 @@ def test_progress_that_waits_has_no_value():
     ((_, bar), *_) = Outline(parts.progress_bar(Progress(0, 0, "", 3.0, None))).tags
     assert "aria-valuenow" not in bar
     assert "Waiting" in (bar["aria-valuetext"] or "")
+    ((_, bar), *_) = Outline(parts.progress_bar(Progress(0, 0, BEGUN, 3.0, None))).tags
+    assert "aria-valuenow" not in bar
+    assert "At work" in (bar["aria-valuetext"] or "")
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.2, "1 s"), (59.0, "59 s"), (60.0, "1 min 0 s"), (125.0, "2 min 5 s")])

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from medgemma_visualizer.app import serve
+from medgemma_visualizer.app.session import Session
 from medgemma_visualizer.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("loops")
@@ -203,6 +204,33 @@ def test_a_closed_page_leaves_no_folder_and_no_setting_and_does_not_wait_for_a_v
             assert time.perf_counter() - began < 4
     assert not found.folder.exists()
     assert os.environ.get("GRADIO_TEMP_DIR") == before
+
+
+def test_what_a_visitor_asked_is_forgotten_when_the_page_is_closed(page):
+    kept = page.demo.app.state_holder.session_data
+    (load,) = [n for n, fn in page.demo.fns.items() if fn.name == "opened" and fn.targets[0][1] == "load"]
+    inputs = [None] * len(page.demo.fns[load].inputs)
+    with httpx.stream("GET", page.url + "gradio_api/heartbeat/somebody") as line:
+        assert line.status_code == 200
+        asked = {"data": inputs, "fn_index": load, "session_hash": "somebody"}
+        httpx.post(page.url + "gradio_api/queue/join", json=asked).raise_for_status()
+        assert within(20, lambda: any(_asked(value) for value in _states(kept, "somebody")))
+    assert within(5, lambda: "somebody" not in kept)
+
+
+def _states(kept, name):
+    return list(kept[name].state_data.values()) if name in kept else []
+
+
+def _asked(value):
+    return isinstance(value, Session) and value.analysis is not None
+
+
+def within(seconds, comes_true):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not comes_true():
+        time.sleep(0.05)
+    return comes_true()
 
 
 def test_who_is_not_named_is_not_let_in(demo, tmp_path):

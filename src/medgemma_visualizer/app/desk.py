@@ -33,6 +33,8 @@ SMALL = 2**30
 ROOM = 1.5
 #: Seconds between two looks at how far long work is.
 LOOK = 0.2
+#: What work does that has its turn and has not counted yet.
+BEGUN = "work"
 
 
 class Cancelled(Exception):  # no error: a visitor's wish
@@ -44,8 +46,8 @@ class Progress:
     """How far long work is.
 
     Attributes:
-        done, total: Of what is counted; total is 0 while the work waits for its turn.
-        what: What is counted, in the plural.
+        done, total: Of what is counted; total is 0 while the work waits for its turn, or has not counted yet.
+        what: What is counted, in the plural; "" while the work waits.
         seconds: Since the work was asked for.
         left: Seconds until all of these are counted, by the rate so far; None where nothing is known. Nobody knows what
             is counted after them.
@@ -195,6 +197,7 @@ class Desk:
         while not self._long.acquire(timeout=LOOK):
             job.tell(0, 0, "")
         try:
+            job.tell(0, 0, BEGUN)
             if self.separate or not changes_weights:
                 yield self.double
             elif self._has_room():

@@ -105,7 +105,7 @@ def progress_bar(progress: Progress) -> Safe:
 def progress_text(progress: Progress) -> str:
     """ "probes: 12 of 64, about 8 s left"."""
     if not progress.total:
-        return words.WAITING.format(seconds=progress.seconds)
+        return (words.WORKING if progress.what else words.WAITING).format(seconds=progress.seconds)
     left = "" if progress.left is None else words.LEFT.format(time=duration(progress.left))
     return f"{progress.what}: {progress.done} of {progress.total}{left}"
 
