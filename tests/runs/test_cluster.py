@@ -107,6 +107,48 @@ def test_a_worker_loads_its_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert loaded == ["one", "other"]
 
 
+def test_a_worker_that_is_given_another_card_leaves_and_loads_nothing_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    monkeypatch.setattr(cluster, "_models", {})
+    monkeypatch.setattr(cluster, "_cards", [])
+    monkeypatch.setattr(cluster, "_key", lambda load: load)
+    monkeypatch.setattr(cluster, "_leave", lambda: loaded.append("left"))
+    load = functools.partial(loaded.append, "model")
+    for card in ("1", "1", "0"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", card)
+        cluster._model(load)  # type: ignore[arg-type]
+    assert loaded == ["model", "left"]
+
+
+#: A task whose process leaves twice, as one that was given another card; then it says so.
+_LEAVES = """
+import sys
+from pathlib import Path
+import ray
+from medgemma_visualizer.runs import cluster
+from medgemma_visualizer.runs.cluster import Cluster, connected
+
+def work(log):
+    with open(log, "a") as file:
+        file.write("begun\\n")
+    if len(Path(log).read_text().split()) < 3:
+        cluster._leave()
+    return "done"
+
+ray = connected(None)
+found = ray.get(Cluster(lambda: None)._task(ray, work).remote(sys.argv[1]), timeout=120)
+Path(sys.argv[1]).write_text(Path(sys.argv[1]).read_text() + found)
+"""
+
+
+@pytest.mark.slow
+def test_a_task_whose_process_leaves_is_tried_again(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    command = [sys.executable, "-c", _LEAVES, str(log)]
+    subprocess.run(command, check=True, timeout=LIMIT, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert log.read_text().split() == ["begun", "begun", "begun", "done"]
+
+
 class Pretended:
     """A Ray that says how much it has."""
 

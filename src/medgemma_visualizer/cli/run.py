@@ -170,6 +170,8 @@ def _on_ray(
         raise InputError("On a cluster nobody knows which method is best for the model. Name one with --method.")
     plan = checked_plan(replace(plan, batch=batch or _BATCH["gpu" if cluster["gpus"] else "cpu"]))
     bound = workers if workers > 1 else None
+    if cluster["gpus"] and load["device"] == "auto":
+        load = {**load, "device": "cuda"}  # a worker with a GPU that is taken must say so, not go on without it
     made = Cluster(functools.partial(verbs.load_model, name, **load), workers=bound, **cluster)
     return start.on_ray(made, plan), plan
 

@@ -27,6 +27,10 @@ _LOOK = 1.0
 _STOP = "stop"
 
 _models: dict[bytes, Model] = {}  # of a worker process, by what loads it
+_cards: list[str] = []  # what this worker process could see when it loaded its model
+
+#: Where Ray tells a task which GPUs are its own.
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True)
@@ -147,12 +151,24 @@ def _results(ray: Any, done: Sequence[Any]) -> list[tuple[int, int]]:
 
 
 def _model(load: Load) -> Model:
-    """This worker's model, loaded once."""
-    key = _key(load)
+    """This worker's model, loaded once.
+
+    A process stays on the GPU that it began with. Where Ray gives its next task another one, which is somebody else's
+    place, the process ends itself, and Ray tries the task again in a new one.
+    """
+    key, cards = _key(load), os.environ.get(_VISIBLE, "")
+    if _models and _cards != [cards]:
+        _leave()
+    _cards[:] = [cards]
     if key not in _models:
         _models.clear()  # one model a worker, or its memory would not hold
         _models[key] = load()
     return _models[key]
+
+
+def _leave() -> None:
+    """Ends this process as if its machine were lost; its parts are on the disk."""
+    os._exit(1)
 
 
 def _key(load: Load) -> bytes:
