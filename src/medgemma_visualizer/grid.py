@@ -37,7 +37,7 @@ def finite_map(values: np.ndarray, name: str = "map") -> np.ndarray:
         raise InputError(f"The {name} has shape {array.shape}; pass a non-empty two-dimensional array (rows, cols).")
     if array.dtype.kind not in "biuf":
         raise InputError(f"The {name} has dtype {array.dtype}; pass real numbers.")
-    broken = int(array.size - np.isfinite(array).sum())
+    broken = 0 if array.dtype.kind in "biu" else int(array.size - np.isfinite(array).sum())
     if broken:
         raise InputError(f"The {name} holds NaN or infinity in {broken} of {array.size} places; find where they arose.")
     return array.astype(np.float64)
@@ -86,10 +86,12 @@ def coverage(mask: np.ndarray, rows: int, cols: int) -> np.ndarray:
     Raises:
         InputError: Values outside [0, 1] (a 0/255 mask, say), or not a finite two-dimensional array.
     """
-    array = finite_map(mask, "mask")
-    low, high = array.min(), array.max()
-    if low < 0 or high > 1:
-        raise InputError(f"The mask holds values from {low:g} to {high:g}; pass a bool mask (for 0/255: mask > 0).")
+    array = np.asarray(mask)
+    if array.dtype != bool or array.ndim != 2:
+        array = finite_map(mask, "mask")
+        low, high = array.min(), array.max()
+        if low < 0 or high > 1:
+            raise InputError(f"The mask holds values from {low:g} to {high:g}; pass a bool mask (for 0/255: mask > 0).")
     return np.clip(downsample(array, rows, cols), 0, 1).astype(np.float32)
 
 
