@@ -18,6 +18,7 @@ from tests.radiographs import radiograph
 from typer.testing import CliRunner
 
 from medgemma_visualizer import verbs
+from medgemma_visualizer.app import words
 from medgemma_visualizer.app.actions import analysis as actions
 from medgemma_visualizer.app.actions import copies
 from medgemma_visualizer.app.desk import Cancelled, Progress
@@ -29,6 +30,7 @@ from medgemma_visualizer.data.photo import picture
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.heatmaps import METHODS, explain_words
 from medgemma_visualizer.records import Heatmap
+from medgemma_visualizer.scores.agreement import agreement_scores
 from medgemma_visualizer.settings import DEFAULT_RENDERING
 
 QUICKLY = Settings(method="relevance")
@@ -135,10 +137,10 @@ def test_a_dicom_film_is_taken_with_its_view_and_its_notices_and_without_a_name(
     assert "Nobody" not in actions.answer_part(found) + actions.links(session)
 
 
-def test_a_lateral_dicom_film_is_refused(session, tmp_path):
+def test_a_lateral_dicom_film_is_refused_with_a_next_step_that_this_page_has(session, tmp_path):
     film, buffer = radiograph(np.arange(256, dtype=np.uint16).reshape(16, 16), 8, ViewPosition="LL"), io.BytesIO()
     film.save_as(buffer, enforce_file_format=True)
-    with pytest.raises(InputError, match="lateral view"):
+    with pytest.raises(InputError, match=r"is a lateral view.* upload a frontal one, or ask the command line"):
         actions.take_upload(session, str(uploaded(tmp_path, "film.dcm", buffer.getvalue())))
     assert list(tmp_path.iterdir()) == []
 
@@ -268,6 +270,20 @@ def test_a_foreign_film_of_the_embedded_model_is_not_to_be_trusted_and_says_so(d
     assert "simulated films only" in actions.answer_part(found)
 
 
+def test_the_next_step_for_an_unchecked_map_is_one_on_this_page(desk, session, cases):
+    found = analysed(desk, session, cases[0].question)
+    told = [actions.answer_part(found), *actions.shown(session)["notes"]]
+    assert all("the preset Audit does" in text for text in (told[0], told[1]))
+    assert not any("medgemma-visualizer" in text for text in told)
+
+
+def test_about_says_what_each_number_of_a_map_and_of_two_means(desk, session, cases):
+    named = {name for row in words.METRICS for name in row[0].split(", ")}
+    found = analysed(desk, session, cases[0].question)
+    agreement = agreement_scores(found.analysis.heatmap.grid, found.analysis.heatmap.grid)
+    assert {*found.analysis.scores, *agreement} <= named
+
+
 @pytest.mark.parametrize("event", [None, "x", {"opacity": "70"}, {"other": 1}])
 def test_what_the_viewer_says_is_taken_as_far_as_it_makes_sense(event):
     assert actions.look_of(event) == ()
@@ -352,6 +368,31 @@ def test_the_python_lines_make_the_same_result(desk, session, cases, tmp_path, m
     assert (tmp_path / "overlay.png").exists()
 
 
+def test_the_python_lines_of_paper_tell_what_the_words_weigh_as_the_page_does(
+    desk, session, cases, tmp_path, monkeypatch, capsys
+):
+    settings = Settings(method="token_gradient", preset="paper")
+    *_, found = actions.analyse(desk, session, cases[0], settings)
+    monkeypatch.chdir(tmp_path)
+    exec(actions.python_of(found.analysis, settings), {})
+    assert f"score={found.words.score}" in capsys.readouterr().out
+    assert actions.command_of(found.analysis, settings).endswith("--method token_gradient --words --model demo")
+
+
+def test_an_audits_command_asks_for_the_words_and_for_the_checks(desk, session, cases):
+    found = analysed(desk, session, cases[0].question)
+    settings = Settings(method="relevance", target="answer", preset="audit")
+    lines = [shlex.split(line) for line in actions.command_of(found.analysis, settings).splitlines()]
+    asked = ["--case", cases[0].id, "--method", "relevance", "--target", "answer"]
+    assert lines == [
+        ["medgemma-visualizer", "check", *asked, "--model", "demo"],
+        ["medgemma-visualizer", "analyze", *asked, "--words", "--model", "demo"],
+    ]
+    said = actions.python_of(found.analysis, settings)
+    assert "mv.check(model, case, method='relevance', target='answer')" in said
+    assert "explain_words(result.reading, result.heatmap.method, 'answer')" in said
+
+
 def test_a_picture_of_ones_own_stands_as_image_in_a_command(desk, session, cases):
     session.upload = cases[0].showing(picture(cases[0]))
     found = analysed(desk, session, "Is there fluid?")
@@ -373,6 +414,20 @@ def test_two_results_are_compared_once_both_are_pinned(desk, session, cases):
     assert cases[0].question in told
     assert cases[1].question in told
     assert "js_divergence" in told
+
+
+def test_a_pinned_map_that_is_not_to_be_trusted_says_so_where_it_is_compared(desk, session, cases):
+    for name, film in (("A", picture(cases[0])), ("B", Image.effect_noise((64, 64), 80).convert("RGB"))):
+        session.upload = cases[0].showing(film)
+        found = analysed(desk, session, cases[0].question)
+        actions.pin(session, name)
+    plain, stamped = verbs.draw(found.analysis.heatmap, found.analysis.case, answer=found.analysis.answer.text), found
+    told = actions.compared(session)
+    assert actions.picture(plain, cases[0].question) not in told
+    assert actions.picture(actions.overlay(stamped.analysis, stamped.trust), cases[0].question) in told
+    ((good, bad),) = re.findall(r">Trust</th><td>(.*?)</td><td>(.*?)</td>", told)
+    assert good.startswith("with care")
+    assert bad.startswith("do not trust")
 
 
 def test_a_result_is_at_no_distance_from_itself(desk, session, cases):

@@ -18,6 +18,7 @@ from medgemma_visualizer.app.actions import faithfulness as actions
 from medgemma_visualizer.app.desk import Cancelled, Progress
 from medgemma_visualizer.app.session import Session
 from medgemma_visualizer.errors import InputError
+from medgemma_visualizer.telling import check as telling
 
 
 @pytest.fixture(scope="module")
@@ -112,5 +113,7 @@ def test_sanity_joins_validation_in_one_verdict_and_quick_work_keeps_its_weights
     assert f"{cells} of {cells} image tokens" in actions.sanity_part(found)
     assert "--no-sanity" not in command_of(found)
     assert state_of(demo.hf) == before
+    explained = {name for row in words.METRICS for name in row[0].split(", ")}
+    assert {row[0].split(", ")[0] for row in telling.rows(found.check)} <= explained
     *_, other = actions.run(desk, session, "validation", "cross_attention")
     assert other.check.randomisation is None

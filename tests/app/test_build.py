@@ -106,7 +106,8 @@ class Visitor:
         told = ""
         for update in itertools.islice(found if inspect.isgenerator(found) else [found], steps):
             assert set(update or {}) <= set(fn.outputs), f"{fn.name} sets what its listener may not"
-            named = {block.elem_id or type(block).__name__: value for block, value in (update or {}).items()}
+            kept = {block: value for block, value in (update or {}).items() if value != gr.skip()}
+            named = {block.elem_id or type(block).__name__: value for block, value in kept.items()}
             self.at |= named
             told = next((str(value) for name, value in named.items() if name.endswith("-alert")), told)
         return told
@@ -281,6 +282,60 @@ def test_a_target_of_the_case_before_is_not_asked_of_the_next(visitor, analysed,
     assert visitor.does("analysis-next", "click", cases[0].id, "viridis") == ""
     assert visitor.at["analysis-case"] == cases[1].id
     assert "--target" not in visitor.at["analysis-copy"]
+
+
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """What is done in this list happens while the model is asked the next time."""
+    done, at_once = [], Desk.quick
+
+    def quick(desk, *work):
+        if done:
+            done.pop()()
+        return at_once(desk, *work)
+
+    monkeypatch.setattr(Desk, "quick", quick)
+    return done
+
+
+def test_a_key_pressed_while_an_answer_is_waited_for_goes_on_from_the_case_that_is_coming(visitor, cases, meanwhile):
+    v, told = visitor, []
+    meanwhile.append(lambda: told.append(v.does("analysis-next", "click", cases[0].id, "viridis")))
+    assert v.does("analysis-next", "click", cases[0].id, "viridis") == ""
+    assert told == [""]
+    assert (v.at["analysis-case"], v.at["analysis-question"]) == (cases[2].id, cases[2].question)
+    assert cases[2].question in v.at["analysis-answer"]
+    assert v.session.current().case is v.session.stored is cases[2]
+
+
+def test_analyse_pressed_while_another_case_is_coming_asks_the_one_that_is_shown(visitor, analysed, cases, meanwhile):
+    v = visitor
+    meanwhile.append(lambda: analysed("Is there fluid?"))
+    v.does("analysis-case", "input", cases[1].id, "viridis")
+    assert v.at["analysis-case"] == cases[0].id  # the menu had the other one
+    assert "Is there fluid?" in v.at["analysis-answer"]
+    assert v.session.current().case.image == v.session.stored.image == cases[0].image
+
+
+def test_a_case_that_is_coming_does_not_take_the_place_of_a_film_that_was_uploaded_meanwhile(
+    visitor, cases, meanwhile, tmp_path
+):
+    v, film = visitor, upload(tmp_path, picture(cases[2]))
+    meanwhile.append(lambda: v.does("analysis-upload", "upload", film))
+    v.does("analysis-next", "click", cases[0].id, "viridis")
+    assert words.UPLOADED in v.at["analysis-answer"]
+    assert v.at["analysis-truth"] == ""
+    assert v.session.analysis is None
+    assert v.session.upload is not None
+
+
+def test_an_analysis_that_another_took_the_place_of_says_nothing(visitor, analysed, cases, meanwhile):
+    v, told = visitor, []
+    meanwhile.append(lambda: told.append(v.does("analysis-next", "click", cases[0].id, "viridis")))
+    assert analysed("Is there fluid?") == ""
+    assert told == [""]
+    assert cases[1].question in v.at["analysis-answer"]
+    assert v.at["analysis-alert"] == ""
 
 
 def test_settings_taken_back_stand_in_the_controls(visitor, analysed, cases):

@@ -14,7 +14,7 @@ from medgemma_visualizer import verbs
 from medgemma_visualizer.app.desk import BEGUN, ROOM, Cancelled, Desk, Desks, Job, Progress, Result, doubled
 from medgemma_visualizer.app.session import Session
 from medgemma_visualizer.models.loading import load_model
-from medgemma_visualizer.progress import track
+from medgemma_visualizer.progress import listening, track
 
 
 def counted(n, pause=0.0):
@@ -39,6 +39,52 @@ def test_time_left_follows_from_the_rate():
     time.sleep(0.1)
     job.tell(2, 4, "probes")
     assert job.progress().left == pytest.approx(0.1, abs=0.05)
+
+
+def test_parts_do_not_hide_how_far_the_whole_is():
+    job = Job()
+    with listening(job.tell):
+        for model in track(range(2), total=2, what="models"):
+            for point in track(range(3), total=3, what="points"):
+                now = job.progress()
+                assert (now.done, now.total, now.what, now.within) == (model, 2, "models", (point, 3, "points"))
+        assert (job.progress().done, job.progress().within) == (2, None)
+        for _ in track(range(1), total=1, what="cells"):
+            assert (job.progress().what, job.progress().within) == ("cells", None)
+
+
+def test_parts_may_be_named_as_the_whole_is():
+    job = Job()
+    with listening(job.tell):
+        for method in track(range(3), total=3, what="methods"):
+            for member in track(range(2), total=2, what="methods"):
+                assert (job.progress().done, job.progress().within) == (method, (member, 2, "methods"))
+
+
+def test_time_left_is_of_the_whole_and_not_of_its_part():
+    job = Job()
+    job.tell(0, 3, "models")
+    time.sleep(0.1)
+    job.tell(1, 3, "models")
+    job.tell(0, 2, "points")
+    job.tell(1, 2, "points")
+    assert job.progress().left == pytest.approx(0.2, abs=0.05)
+
+
+def test_quick_work_that_nobody_waits_for_any_more_is_not_begun(desk):
+    held, begun = threading.Event(), []
+
+    def gone():
+        raise Cancelled
+
+    first = threading.Thread(target=desk.quick, args=(lambda model: held.wait(10),))
+    first.start()
+    with pytest.raises(Cancelled):
+        desk.quick(begun.append, gone)
+    assert first.is_alive()  # the second left while the first was still asked
+    held.set()
+    first.join()
+    assert desk.quick(lambda model: list(begun)) == []
 
 
 def test_work_that_is_called_off_stops_at_its_next_step(desk):

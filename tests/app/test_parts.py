@@ -86,7 +86,17 @@ def test_progress_says_counts_and_time_left_to_everybody():
     ((_, bar), *_) = Outline(parts.progress_bar(Progress(12, 64, "probes", 3.0, 15.6))).tags
     assert bar["role"] == "progressbar"
     assert (bar["aria-valuenow"], bar["aria-valuemax"]) == ("12", "64")
-    assert bar["aria-valuetext"] == "probes: 12 of 64, about 16 s left"
+    assert bar["aria-valuetext"] == "probes: 12 of 64, about 16 s left of these; 3 s so far"
+
+
+def test_what_is_counted_within_stands_beside_what_it_is_a_part_of():
+    told = parts.progress_text(Progress(3, 60, "random models", 33.0, 57.2, (5, 16, "path points")))
+    assert told == "random models: 3 of 60 (path points: 5 of 16), about 58 s left of these; 33 s so far"
+
+
+def test_no_number_is_less_than_nothing():
+    assert parts.number(-0.0001) == parts.number(0.0) == "0.000"
+    assert parts.number(-0.0006) == "-0.001"
 
 
 def test_progress_that_waits_has_no_value():

@@ -69,7 +69,7 @@ class Result(Generic[T]):
     value: T
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Count:
     done: int
     total: int

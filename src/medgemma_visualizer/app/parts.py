@@ -103,11 +103,14 @@ def progress_bar(progress: Progress) -> Safe:
 
 
 def progress_text(progress: Progress) -> str:
-    """ "probes: 12 of 64, about 8 s left"."""
+    """ "random models: 12 of 60 (path points: 4 of 16), about 8 s left of these; 20 s so far"."""
     if not progress.total:
         return (words.WORKING if progress.what else words.WAITING).format(seconds=progress.seconds)
+    done, total, what = progress.within or (0, 0, "")
+    within = f" ({what}: {done} of {total})" if what else ""
     left = "" if progress.left is None else words.LEFT.format(time=duration(progress.left))
-    return f"{progress.what}: {progress.done} of {progress.total}{left}"
+    so_far = words.SO_FAR.format(time=duration(progress.seconds))
+    return f"{progress.what}: {progress.done} of {progress.total}{within}{left}{so_far}"
 
 
 def duration(seconds: float) -> str:
@@ -176,7 +179,7 @@ def number(value: object) -> Safe:
     """A cell's text: three decimals for a fraction, a dash for nothing, all else as it is."""
     if value is None:
         return Safe("–")
-    return escaped(f"{value:.3f}" if isinstance(value, float) else value)
+    return escaped(f"{value:z.3f}" if isinstance(value, float) else value)
 
 
 def in_place(place: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

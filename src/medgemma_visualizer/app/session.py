@@ -14,6 +14,7 @@ from medgemma_visualizer.app.desk import Cancelled, Desk, Job, Progress
 from medgemma_visualizer.errors import InputError
 
 if TYPE_CHECKING:
+    from medgemma_visualizer.app.actions.analysis import Found
     from medgemma_visualizer.app.viewer import Film
     from medgemma_visualizer.models.adapter import Model
     from medgemma_visualizer.records import Case, Heatmap
@@ -24,6 +25,10 @@ T = TypeVar("T")
 
 #: How many settings can be undone.
 MOST_UNDONE = 50
+
+
+class Superseded(Cancelled):
+    """The visitor asked for another analysis meanwhile, which says itself what became of it."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +60,15 @@ class Session:
         film: The film of `case`, prepared for the viewer.
         stored: What the menu of cases says; its truth is shown only while nothing about it is edited.
         upload: A visitor's own picture, in place of the stored one; without a question of its own.
-        pins: "A" and "B" -> an analysis kept to compare.
+        turning: A stored case that was chosen and has not been answered yet; what is shown is the one before.
+        pins: "A" and "B" -> what a press of Analyse came to, kept to compare.
         edits: The film as edited so far, each with what the model said of it; the last is the present one.
         results: What the other tabs found about `case`, by their own keys; gone with the next case.
         measured: A league that this visitor had measured; kept with the next case, as it is of the model.
         job: Long work in progress.
         past, future: Settings that can be taken back, and those that were.
         number: Of the current case; another one after each analysis.
+        request: Of the last analysis that was asked for, answered or not.
         turns: Of the settings; another one each time they were taken back or brought again.
         tab: The visible tab.
     """
@@ -73,7 +80,8 @@ class Session:
     film: Film | None = None
     stored: Case | None = None
     upload: Case | None = None
-    pins: dict[str, Analysis] = field(default_factory=dict)
+    turning: Case | None = None
+    pins: dict[str, Found] = field(default_factory=dict)
     edits: list[Analysis] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
     measured: Built | None = None
@@ -81,6 +89,7 @@ class Session:
     past: list[Settings] = field(default_factory=list)
     future: list[Settings] = field(default_factory=list)
     number: int = 0
+    request: int = 0
     turns: int = 0
     tab: str = "analysis"
 
@@ -89,11 +98,13 @@ class Session:
         self.stop()
         self.case, self.analysis = analysis.case, analysis
         self.heatmaps, self.results, self.edits, self.film = {}, {}, [], None
+        self.turning = None
         self.number += 1
 
     def forget(self) -> None:
         """Nothing is analysed any more: another film is there, and has not been asked."""
         self.stop()
+        self.requests()
         self.case = self.analysis = self.film = None
         self.heatmaps, self.results, self.edits = {}, {}, []
         self.number += 1
@@ -107,6 +118,28 @@ class Session:
         if self.analysis is None:
             raise InputError(words.NOTHING_ANALYSED)
         return self.analysis
+
+    def requests(self, turning: Case | None = None) -> int:
+        """Another analysis is asked for: what those before it find belongs nowhere from now on.
+
+        Args:
+            turning: The stored case that it turns to; None where it is about the film that is shown.
+
+        Returns:
+            Its number.
+        """
+        self.turning = turning
+        self.request += 1
+        return self.request
+
+    def still(self, request: int) -> None:
+        """Goes on only while no later analysis has been asked for.
+
+        Raises:
+            Superseded: One has.
+        """
+        if request != self.request:
+            raise Superseded
 
     def begin(self) -> Job:
         """New long work; what still runs is called off, so that a visitor has one piece of it at a time."""

@@ -22,7 +22,8 @@ CANCEL = "Cancel"
 STOPPED = "Stopped; nothing was changed."
 WAITING = "Waiting for its turn, {seconds:.0f} s so far"
 WORKING = "At work, nothing to count yet, {seconds:.0f} s so far"
-LEFT = ", about {time} left"
+LEFT = ", about {time} left of these"
+SO_FAR = "; {time} so far"
 NOTHING_ANALYSED = "No case has been analysed yet. Choose one on the first tab and press Analyse."
 KEYS_TITLE = "Keys"
 KEYS = {
@@ -46,6 +47,8 @@ FILM_ALONE = "The film, not asked yet"
 FILM_OF = "Film with the map for: {question} Answer: {answer}"
 NO_EXPLANATION = "no explanation available"
 DO_NOT_TRUST = "DO NOT TRUST THIS MAP"
+UNCHECKED = "this very map was not checked: the preset Audit does"
+TIME = "{seconds:.2f} s for the answer and its map, on {device}"
 TEXT_INDEPENDENT = "text-independent: the same map for any question"
 RIGHT = "right"
 WRONG = "wrong, the truth is {truth}"
@@ -66,6 +69,7 @@ CASE = "Question"
 PREVIOUS = "◀ Previous (K)"
 NEXT = "Next (J) ▶"
 UPLOAD = "Your own radiograph (PNG, JPEG, DICOM): it stays in this server's memory"
+FRONTAL = "upload a frontal one, or ask the command line (--allow-lateral)"
 UPLOADED = "Your film is loaded. Type a question and press Analyse."
 QUESTION = "What is asked"
 CUSTOM = "Custom Question Mode"
@@ -250,7 +254,10 @@ METRICS = (
     ("attention_entropy", "how far the map is spread, in nats", "lower", "that of a uniform map, ln N"),
     ("normalized_entropy", "the same, from 0 (one cell) to 1 (uniform)", "lower", "1"),
     ("peak_to_mean", "the hottest cell over the mean", "higher", "1"),
+    ("gini", "how unevenly the map is spread, 0 (uniform) to almost 1 (one cell)", "–", "0"),
     ("regional_focus", "the quadrant with the largest mean", "–", "–"),
+    ("left_fraction, right_fraction", "share of the map in that half of the image, not of the patient", "–", "0.5"),
+    ("apical_fraction, middle_fraction, basal_fraction", "share of the map in that third of the height", "–", "1/3"),
     (
         "pointing_game",
         "whether the hottest cell lies in the known region (hit or miss)",
@@ -260,16 +267,54 @@ METRICS = (
     ("relevance_mass", "share of the map in the known region", "higher", "the region's share"),
     ("relevance_rank", "share of the hottest cells in the region, as many as it has", "higher", "the region's share"),
     ("roc_auc", "how often a cell of the region is hotter than another", "higher", "0.5"),
+    ("average_precision", "precision averaged over recall, hottest cells first", "higher", "the region's share"),
+    ("iou_otsu", "overlap of the region with the map cut in two at Otsu's threshold", "higher", "–"),
+    ("hit_rate", "whether the hottest pixel lies in the known region", "higher", "the region's share"),
     ("js_divergence", "how far two maps differ, in nats, 0 to 0.693", "lower", "other films and findings, beside it"),
-    ("spatial_stability", "overlap of the hottest tenth of two maps", "higher", "0.05"),
+    ("spatial_stability", "overlap of the hottest tenth of two maps", "higher", "about 0.05"),
+    ("spearman, pearson", "correlation of two maps, by rank and by value", "higher", "0"),
+    ("cosine, ssim", "likeness of two maps, as vectors and as pictures", "higher", "–"),
     ("answer_consistency", "share of wordings with the commonest answer", "higher", "–"),
     ("deletion_auc", "the answer's probability while the hottest cells go first", "lower", "random maps"),
     ("insertion_auc", "the same while the hottest cells come first", "higher", "random maps"),
+    (
+        "deletion_auc_spec, insertion_auc_spec",
+        "as the specification writes them: the drop, and the probability, at six shares of the cells",
+        "higher",
+        "random maps",
+    ),
     ("srg", "least relevant first less most relevant first (symmetric relevance gain)", "higher", "0"),
     ("comprehensiveness", "what the answer loses without the hottest cells", "higher", "random maps"),
     ("sufficiency", "what the answer loses with the hottest cells alone", "lower", "random maps"),
-    ("randomisation_spearman", "likeness of the map to that of a model with random weights", "lower", "shifted maps"),
-    ("token_order", "share of cells whose own image token answers to a change", "higher", "1/N"),
+    (
+        "comprehensiveness_spec, sufficiency_spec",
+        "as the specification writes them: the share lost without, and kept with, the hottest fifth alone",
+        "higher",
+        "random maps",
+    ),
+    ("infidelity", "how badly the map foretells what random removals change", "lower", "random maps"),
+    (
+        "faithfulness_correlation",
+        "correlation of the map's sums over random cells with their drops",
+        "higher",
+        "random maps",
+    ),
+    ("prior", "the answer's probability with the whole picture masked: what the words alone give", "–", "–"),
+    (
+        "randomisation_spearman",
+        "likeness of the map to that of a model with random weights; passed at 0.1 or less, and where the two maps "
+        "shifted against each other are as alike (p of 0.05 or more)",
+        "lower",
+        "shifted maps",
+    ),
+    ("randomisation_ssim", "the same likeness, as of pictures", "lower", "–"),
+    ("randomisation_output_change", "how far random weights move the target's score", "–", "–"),
+    ("random_target_opposite", "likeness of the map to that for the opposite answer; 1: the same map", "lower", "–"),
+    ("random_target_other", "likeness of the map to that for another question", "lower", "–"),
+    ("text_dependence", "whether another question has another map, beside what the method declares", "–", "–"),
+    ("token_order", "share of cells whose own image token answers to a change; all must", "higher", "1/N"),
+    ("quadrant_test", "share of the map in the only bright quadrant; reported, not required", "higher", "1/4"),
+    ("p(yes)", "probability of yes beside that of no; 0.5 where the model is undecided", "–", "–"),
 )
 METHOD_HEADINGS = ("Method", "Cost beyond the answer", "Needs", "Depends on the question", "Paper")
 METHODS_CAPTION = "The methods"

@@ -25,7 +25,14 @@ from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import UID, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
 
 from medgemma_visualizer.data._voi import Unreadable, is_inverted, modality_values, voi_choices, voi_fractions
-from medgemma_visualizer.data.photo import LATERAL_VIEWS, check_picture_path, is_dicom, is_lateral, refuse_large
+from medgemma_visualizer.data.photo import (
+    ALLOW_LATERAL,
+    LATERAL_VIEWS,
+    check_picture_path,
+    is_dicom,
+    is_lateral,
+    refuse_large,
+)
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.registry import Registry
 from medgemma_visualizer.settings import DEFAULT_RENDERING, INPUT_LIMITS
@@ -294,9 +301,7 @@ def _checked(dataset: FileDataset, name: str, limit: int, allow_lateral: bool) -
     refuse_large(repr(name), (int(dataset.Columns), int(dataset.Rows)), limit)
     view = _view(dataset)
     if is_lateral(view) and not allow_lateral:
-        raise Unreadable(
-            "is a lateral view, and all checks here are of frontal ones; allow it (--allow-lateral or allow_lateral)."
-        )
+        raise Unreadable(f"is a lateral view, and all checks here are of frontal ones; {ALLOW_LATERAL}.")
     intent = _word(dataset, "PresentationIntentType", ("FOR PRESENTATION", "FOR PROCESSING"))
     burnt_in = {"YES": True, "NO": False}.get(_word(dataset, "BurnedInAnnotation", ("YES", "NO")))
     told = ((intent == "FOR PROCESSING", FOR_PROCESSING), (burnt_in is True, BURNT_IN))

@@ -58,6 +58,8 @@ _NOT_READ = (
 )
 #: Views from the side. Findings, body outline and chance levels here are of views from the front or back.
 LATERAL_VIEWS = ("LATERAL", "LAT", "LL", "RL", "XTABLE")
+#: The next step where such a view is refused; a page, which has no such option, names another.
+ALLOW_LATERAL = "allow it (--allow-lateral or allow_lateral)"
 
 _DICOM_AT, _DICOM_MARK = 128, b"DICM"  # the first 128 bytes are free, and may even be a TIFF header
 _HEAD_BYTES = 1024

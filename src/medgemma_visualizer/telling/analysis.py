@@ -67,12 +67,12 @@ def words_as_document(side: TextSide) -> dict[str, Any]:
 
 def value_of(score: Score) -> str:
     """A score's value as words: three decimals, or that it does not apply."""
-    return f"{score.value:.3f}" if isinstance(score.value, float) else str(score.value or "not applicable")
+    return f"{score.value:z.3f}" if isinstance(score.value, float) else str(score.value or "not applicable")
 
 
 def chance_of(score: Score) -> str:
     """Its chance level as words; "" where there is none."""
-    return "" if score.chance is None else f"{score.chance:.3f}"
+    return "" if score.chance is None else f"{score.chance:z.3f}"
 
 
 def plain(values: np.ndarray) -> Any:

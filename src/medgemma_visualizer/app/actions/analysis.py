@@ -20,15 +20,15 @@ from PIL import Image
 from medgemma_visualizer import verbs
 from medgemma_visualizer.app import words
 from medgemma_visualizer.app.actions import copies
-from medgemma_visualizer.app.desk import Desk, Progress
+from medgemma_visualizer.app.desk import Cancelled, Desk, Progress
 from medgemma_visualizer.app.parts import Safe, download, downloads, facts, note, one_file, picture, png, table
 from medgemma_visualizer.app.session import Session, Settings
 from medgemma_visualizer.app.viewer import LOOK, Film, film_of, view
-from medgemma_visualizer.checks.trust import DISTRUST, Trust
+from medgemma_visualizer.checks.trust import DISTRUST, UNCHECKED, Trust
 from medgemma_visualizer.data.inputs import check_question, check_target
-from medgemma_visualizer.data.photo import check_picture_path, is_dicom, open_image
+from medgemma_visualizer.data.photo import ALLOW_LATERAL, check_picture_path, is_dicom, open_image
 from medgemma_visualizer.data.questions import QuestionSet
-from medgemma_visualizer.errors import InputError, UnavailableError
+from medgemma_visualizer.errors import InputError, UnavailableError, VisualizerError
 from medgemma_visualizer.heatmaps import METHODS, TextSide, explain_words
 from medgemma_visualizer.records import Answer, Case, Heatmap, Score, Scores
 from medgemma_visualizer.scores.agreement import agreement_scores
@@ -147,7 +147,8 @@ def take_upload(session: Session, path: str) -> Case:
     try:
         session.upload = _read(path)
     except InputError as error:
-        raise InputError(str(error).replace(repr(path), repr(name)).replace(path, name)) from None
+        told = str(error).replace(repr(path), repr(name)).replace(path, name)
+        raise InputError(told.replace(ALLOW_LATERAL, words.FRONTAL)) from None
     finally:
         _remove(path)
     return session.upload
@@ -205,25 +206,51 @@ def is_quick(model: Model, settings: Settings) -> bool:
     return method_of(model, settings) in QUICK and not preset.words and not preset.check
 
 
-def analyse(desk: Desk, session: Session, case: Case, settings: Settings) -> Iterator[Progress | Found]:
+def analyse(
+    desk: Desk, session: Session, case: Case, settings: Settings, *, turning: bool = False
+) -> Iterator[Progress | Found]:
     """Asks; quick work gives its result at once, long work its progress before. The session then is about this case.
+
+    The last one that a visitor asks for wins: those before it end without a result.
+
+    Args:
+        desk, session, case, settings: Whom to ask, for whom, what and how.
+        turning: Whether the visitor turns to this stored case; the next key then goes on from it.
 
     Raises:
         InputError: Unusable film, question, method or target.
         UnavailableError: The method cannot explain this target.
         Cancelled: The visitor called it off.
+        Superseded: The visitor asked for another analysis meanwhile.
     """
     target = settings.target or None
     if target is not None:
         check_target(target)
-    if is_quick(desk.model, settings):
-        session.stop()
-        found = desk.quick(lambda model: _found(model, case, settings, target))
-        yield _settled(desk, session, found)
+    request = session.requests(case if turning else None)
+    try:
+        for step in _steps(desk, session, case, settings, target, request):
+            if isinstance(step, Progress):
+                yield step
+                continue
+            if turning:
+                session.stored, session.upload = case, None
+            yield _settled(desk, session, step)
+    except (VisualizerError, Cancelled):
+        session.still(request)  # what became of an analysis that nobody waits for any more concerns nobody
+        raise
+
+
+def _steps(
+    desk: Desk, session: Session, case: Case, settings: Settings, target: str | None, request: int
+) -> Iterator[Progress | Found]:
+    if not is_quick(desk.model, settings):
+        changes = PRESETS[settings.preset].check
+        yield from session.asks(desk, lambda model: _found(model, case, settings, target), changes_weights=changes)
         return
-    changes = PRESETS[settings.preset].check
-    for step in session.asks(desk, lambda model: _found(model, case, settings, target), changes_weights=changes):
-        yield step if isinstance(step, Progress) else _settled(desk, session, step)
+    session.stop()
+    found = desk.quick(lambda model: _found(model, case, settings, target), lambda: session.still(request))
+    session.still(request)
+    yield found
 
 
 def _found(model: Model, case: Case, settings: Settings, target: str | None) -> Found:
@@ -315,8 +342,13 @@ def notes_of(heatmap: Heatmap, trust: Trust) -> list[str]:
     if not heatmap.available:
         return [words.NO_EXPLANATION, *(f"{name}: {reason}" for name, reason in heatmap.fallbacks.items())]
     stamp = words.DO_NOT_TRUST if trust.word == DISTRUST else trust.word
-    told = [f"{stamp}: {trust.reasons[0]}"]
+    told = [f"{stamp}: {here(trust).reasons[0]}"]
     return [*told, words.TEXT_INDEPENDENT] if heatmap.text_independent else told
+
+
+def here(trust: Trust) -> Trust:
+    """The verdict with a next step on this page where the package names a command."""
+    return replace(trust, reasons=tuple(words.UNCHECKED if r == UNCHECKED[1] else r for r in trust.reasons))
 
 
 def answer_part(found: Found) -> Safe:
@@ -332,8 +364,8 @@ def answer_part(found: Found) -> Safe:
         ("Tokens", " ".join(f"{t.text.strip() or t.text!r} ({math.exp(t.logprob or 0):.3f})" for t in said.tokens)),
         ("Map", f"{METHODS[heatmap.method].label if heatmap.available else words.NO_EXPLANATION}"),
         ("Explains", f"{heatmap.target.text} ({heatmap.target.kind})"),
-        ("Trust", f"{trust.word}: {'; '.join(trust.reasons)}"),
-        ("Time", f"{analysis.seconds:.2f} s on {analysis.model['device']}"),
+        ("Trust", f"{trust.word}: {'; '.join(here(trust).reasons)}"),
+        ("Time", words.TIME.format(seconds=analysis.seconds, device=analysis.model["device"])),
     ]
     notices = said.notice if case.notice in said.notice else f"{case.notice} {said.notice}".strip()
     return Safe(facts(rows) + note(notices))
@@ -394,19 +426,27 @@ def check_part(found: Found) -> Safe:
 
 
 def command_of(analysis: Analysis, settings: Settings) -> str:
-    """The line that makes the same result at a prompt; a picture of the visitor's own stands as IMAGE."""
-    preset = PRESETS[settings.preset]
-    options: dict[str, object] = {"--method": analysis.heatmap.requested, "--target": settings.target}
-    options |= {"--words": preset.words and not preset.check, "--model": analysis.model["name"]}
-    return copies.command("check" if preset.check else "analyze", analysis.case, options)
+    """What makes the same result at a prompt, a line each; a picture of the visitor's own stands as IMAGE."""
+    preset, model = PRESETS[settings.preset], analysis.model["name"]
+    asked: dict[str, object] = {"--method": analysis.heatmap.requested, "--target": settings.target}
+    lines = [copies.command("analyze", analysis.case, asked | {"--words": preset.words, "--model": model})]
+    if preset.check:
+        lines.insert(0, copies.command("check", analysis.case, asked | {"--model": model}))
+    return "\n".join(lines)
 
 
 def python_of(analysis: Analysis, settings: Settings) -> str:
     """The same in Python."""
-    verb = "check" if PRESETS[settings.preset].check else "analyze"
-    given = {"method": analysis.heatmap.requested, "target": settings.target}
-    after = ("print(result.answer.text, result.answer.p_yes)", 'mv.draw(result.heatmap, case).save("overlay.png")')
-    return copies.python(verb, analysis.case, str(analysis.model["name"]), given, after)
+    preset, target = PRESETS[settings.preset], settings.target
+    given = {"method": analysis.heatmap.requested, "target": target}
+    after = ["print(result.answer.text, result.answer.p_yes)", 'mv.draw(result.heatmap, case).save("overlay.png")']
+    if preset.words:
+        after.append("from medgemma_visualizer.heatmaps import explain_words")
+        after.append(f"print(explain_words(result.reading, result.heatmap.method, {target!r}))")
+    if preset.check:
+        named = "".join(f", {name}={value!r}" for name, value in given.items() if value is not None)
+        after.append(f"print(mv.check(model, case{named}).trust)")
+    return copies.python("analyze", analysis.case, str(analysis.model["name"]), given, after)
 
 
 def links(session: Session, heatmap: Heatmap | None = None, colormap: str | None = None) -> Safe:
@@ -416,24 +456,27 @@ def links(session: Session, heatmap: Heatmap | None = None, colormap: str | None
         scores = verbs.score(heatmap, analysis.case) if heatmap.available else Scores()
         analysis = replace(analysis, heatmap=heatmap, scores=scores)
     trust = trust_for(session, analysis.heatmap)
-    style = {"trust": trust} if trust.word == DISTRUST else {}
-    drawn = verbs.draw(
-        analysis.heatmap, analysis.case, answer=analysis.answer.text, colormap=colormap or COLOUR_MAPS[0], **style
-    )
+    image = overlay(analysis, trust, colormap or COLOUR_MAPS[0])
     name, found = analysis.heatmap.method, _asked_of(session, analysis, trust)
     as_json = json.dumps(document(analysis, _further(found)), indent=2)
-    page = answer_part(found) + picture(drawn, analysis.case.question)
+    page = answer_part(found) + picture(image, analysis.case.question)
     page += scores_part(dict(analysis.scores), words.SCORES_CAPTION) if analysis.scores else ""
     page += words_part(found) + check_part(found)
     return downloads(
         (
-            download(f"{name}.png", png(drawn), "image/png", "PNG"),
+            download(f"{name}.png", png(image), "image/png", "PNG"),
             download(f"{name}.npz", npz(analysis.heatmap), "application/octet-stream", "NPZ"),
             download("result.json", as_json.encode(), "application/json", "JSON"),
             download("scores.csv", scores_csv(analysis.scores), "text/csv", "CSV"),
             download("result.html", one_file(words.TITLE, page), "text/html", words.ONE_FILE),
         )
     )
+
+
+def overlay(analysis: Analysis, trust: Trust, colormap: str = COLOUR_MAPS[0]) -> Image.Image:
+    """The map as a picture by itself; one that is not to be trusted says so."""
+    style = {"trust": trust} if trust.word == DISTRUST else {}
+    return verbs.draw(analysis.heatmap, analysis.case, answer=analysis.answer.text, colormap=colormap, **style)
 
 
 def _asked_of(session: Session, analysis: Analysis, trust: Trust) -> Found:
@@ -472,16 +515,17 @@ def scores_csv(scores: dict[str, Score]) -> bytes:
 
 
 def pin(session: Session, name: str) -> None:
-    """Keeps the current analysis as "A" or "B".
+    """Keeps the current analysis as "A" or "B", with its verdict.
 
     Raises:
         InputError: Nothing has been analysed.
     """
-    session.pins[name] = session.current()
+    session.current()
+    session.pins[name] = session.results["found"]
 
 
 def compared(session: Session) -> Safe:
-    """A and B beside each other: answers, probabilities, pictures, how far the maps agree.
+    """A and B beside each other: answers, probabilities, verdicts, pictures, how far the maps agree.
 
     Raises:
         InputError: One of them is missing.
@@ -490,14 +534,13 @@ def compared(session: Session) -> Safe:
     if missing:
         raise InputError(f"Nothing is pinned as {' and '.join(missing)}. Analyse a case and press Pin as {missing[0]}.")
     first, second = session.pins["A"], session.pins["B"]
-    rows = [(name, fact(first), fact(second)) for name, fact in _COMPARED.items()]
-    pictures = "".join(
-        picture(verbs.draw(one.heatmap, one.case, answer=one.answer.text), one.case.question) for one in (first, second)
-    )
+    rows = [(name, fact(first.analysis), fact(second.analysis)) for name, fact in _COMPARED.items()]
+    rows.append(("Trust", str(here(first.trust)), str(here(second.trust))))
+    pictures = "".join(picture(overlay(one.analysis, one.trust), one.analysis.case.question) for one in (first, second))
     return Safe(
         table(rows, ("", "A", "B"), words.PINS_CAPTION)
         + f'<div class="mv-pins">{pictures}</div>'
-        + _agreement(first, second)
+        + _agreement(first.analysis, second.analysis)
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from medgemma_visualizer import runs, verbs
 from medgemma_visualizer.app import words
 from medgemma_visualizer.app.actions import copies
-from medgemma_visualizer.app.actions.analysis import COLOUR_MAPS, QUICK
+from medgemma_visualizer.app.actions.analysis import COLOUR_MAPS, QUICK, here
 from medgemma_visualizer.app.desk import Desk, Progress
 from medgemma_visualizer.app.parts import Safe, download, downloads, escaped, facts, note, picture, table
 from medgemma_visualizer.app.session import Session
@@ -285,7 +285,7 @@ def _value(score: Score) -> float:
 def _example(analysis: verbs.Analysis, which: str) -> Example:
     right = {None: "", True: f" — {words.RIGHT}", False: f" — {words.WRONG.format(truth=analysis.case.truth)}"}
     said = f"{analysis.answer.text}{right[analysis.correct]}"
-    trust = verbs.trust_of(analysis)
+    trust = here(verbs.trust_of(analysis))
     drawn = verbs.draw(
         analysis.heatmap, analysis.case, answer=analysis.answer.text, trust=trust, colormap=COLOUR_MAPS[0]
     )

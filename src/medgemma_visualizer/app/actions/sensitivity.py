@@ -16,7 +16,7 @@ import numpy as np
 from medgemma_visualizer import verbs
 from medgemma_visualizer.app import words
 from medgemma_visualizer.app.actions import copies
-from medgemma_visualizer.app.actions.analysis import film
+from medgemma_visualizer.app.actions.analysis import film, here
 from medgemma_visualizer.app.desk import Desk, Progress
 from medgemma_visualizer.app.parts import Safe, facts, note, picture, table
 from medgemma_visualizer.app.session import Session
@@ -197,7 +197,7 @@ def maps_part(shown: Compared) -> Safe:
     rows = [("1–" + row[0], *row[1:]) for row in telling.maps(comparison)]
     plain = facts([(one.label, one.text) for one in _joined(sentences) if not one.grave])
     grave = "".join(note(f"{one.label}: {one.text}") for one in sentences if one.grave)
-    trust = facts([("Maps", f"{comparison.method}"), ("Trust", str(shown.trust))])
+    trust = facts([("Maps", f"{comparison.method}"), ("Trust", str(here(shown.trust)))])
     headings = ("Maps", *telling.MAPS[1:])
     drawn = picture(shown.picture, words.COMPARISON_PICTURE.format(count=len(comparison.prompts)))
     return Safe(drawn + table(rows, headings, words.MAPS_CAPTION) + plain + grave + trust)

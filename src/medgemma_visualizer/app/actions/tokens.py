@@ -501,8 +501,8 @@ def edited(session: Session) -> tuple[Safe, dict[str, Any]]:
     ]
     told = table(rows, words.EDIT_HEADINGS, words.EDIT_CAPTION)
     last = every[-1]
-    if last is first:
-        return told, one.shown(session)
+    if last is first:  # every change was taken back
+        return Safe(""), one.shown(session)
     trusted = one.trust_for(session, first.heatmap).word != DISTRUST
     description = words.FILM_OF.format(question=last.case.question, answer=last.answer.text)
     value = view(film_of(last.reading.image), last.heatmap, description=description, trusted=trusted)

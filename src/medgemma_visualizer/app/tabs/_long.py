@@ -9,7 +9,7 @@ import gradio as gr
 
 from medgemma_visualizer.app.desk import Cancelled, Progress
 from medgemma_visualizer.app.parts import progress_bar, told
-from medgemma_visualizer.app.session import Session
+from medgemma_visualizer.app.session import Session, Superseded
 from medgemma_visualizer.errors import VisualizerError
 
 T = TypeVar("T")
@@ -32,6 +32,8 @@ def shown(
                 yield {alert: "", progress: progress_bar(step)}
             else:
                 yield {alert: "", progress: "", **done(step)}
+    except Superseded:  # whatever came in its place says how that goes
+        yield {alert: gr.skip(), progress: gr.skip()}
     except (VisualizerError, Cancelled) as error:
         yield {alert: told(error), progress: ""}
 

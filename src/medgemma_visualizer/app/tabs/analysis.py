@@ -14,7 +14,7 @@ from medgemma_visualizer.app.actions.analysis import COLOUR_MAPS, PRESETS, Found
 from medgemma_visualizer.app.desk import Progress
 from medgemma_visualizer.app.page import Page, on
 from medgemma_visualizer.app.parts import Safe, copyable, facts, in_place, note, progress_bar, told
-from medgemma_visualizer.app.session import Session, Settings
+from medgemma_visualizer.app.session import Session, Settings, Superseded
 from medgemma_visualizer.app.tabs import _layout, _long
 from medgemma_visualizer.app.viewer import create_viewer
 from medgemma_visualizer.errors import InputError, VisualizerError
@@ -145,9 +145,10 @@ class _Handlers:
         film = [*results, a.case, a.question, a.custom]
         chosen = [session, a.question, a.preset, a.method, a.target, a.colormap]
         on(self.page.demo.load, safe(self.opened), [session], film)
-        on(a.case.input, safe(self.take), [session, a.case, a.colormap], film)
-        on(a.previous.click, safe(self.before), [session, a.case, a.colormap], film)
-        on(a.next.click, safe(self.after), [session, a.case, a.colormap], film)
+        heard = {"trigger_mode": "multiple"}  # pressed again while the answer is waited for: the last one wins
+        on(a.case.input, safe(self.take), [session, a.case, a.colormap], film, **heard)
+        on(a.previous.click, safe(self.before), [session, a.case, a.colormap], film, **heard)
+        on(a.next.click, safe(self.after), [session, a.case, a.colormap], film, **heard)
         on(a.upload.upload, safe(self.upload), [session, a.upload], [*film, a.upload])
         on(
             a.question.change,  # not `input`, which does not hear what is pasted or cut
@@ -157,8 +158,8 @@ class _Handlers:
             trigger_mode="always_last",
         )
         on(a.custom.input, safe(self.customised), [session, a.custom, a.question], [s.alert, a.question, a.truth])
-        on(a.run.click, safe(self.analyse), chosen, results)
-        on(a.question.submit, safe(self.analyse), chosen, results)
+        on(a.run.click, safe(self.analyse), chosen, results, **heard)
+        on(a.question.submit, safe(self.analyse), chosen, results, **heard)
         on(a.cancel.click, safe(self.cancel), [session], [s.alert], queue=False)
         on(a.colormap.input, safe(self.recolour), [session, a.colormap], [s.alert, s.viewer])
         on(s.viewer.look, safe(self.looked), [session], [s.alert])
@@ -177,24 +178,42 @@ class _Handlers:
         yield from self.take(session, self.page.cases[0].id, COLOUR_MAPS[0])
 
     def before(self, session: Session, name: str, colormap: str) -> Iterator[Updates]:
-        yield from self.take(session, actions.neighbour(self.page.cases, name, -1), colormap)
+        yield from self.take(session, self._beside(session, name, -1), colormap)
 
     def after(self, session: Session, name: str, colormap: str) -> Iterator[Updates]:
-        yield from self.take(session, actions.neighbour(self.page.cases, name, 1), colormap)
+        yield from self.take(session, self._beside(session, name, 1), colormap)
+
+    def _beside(self, session: Session, name: str, step: int) -> str:
+        """From the case that the visitor turns to, else the stored one; a page may not have heard of either yet."""
+        last = session.turning or session.stored
+        return actions.neighbour(self.page.cases, name if last is None else last.id, step)
 
     def take(self, session: Session, name: str, colormap: str) -> Iterator[Updates]:
-        """A stored case is shown with a quick look at it, whatever was chosen for the case before."""
+        """A stored case is shown with a quick look at it, whatever was chosen for the case before.
+
+        Until its answer is there the case before stays whole; of several that are chosen meanwhile the last one comes.
+        """
         a = self.asked
-        case = actions.choose(session, self.page.cases, name)
-        film = {a.case: case.id, a.question: case.question, a.custom: False}
-        film |= {a.truth: actions.truth_shown(session, case.question)}
+        case = actions.case_by_id(self.page.cases, name)
+        film = {a.case: case.id, a.question: case.question, a.custom: False, a.truth: case.truth or ""}
         quick = replace(session.settings, method=None, target=None, preset="quick")
         try:
-            for step in actions.analyse(self.page.desk(session), session, case, quick):
+            for step in actions.analyse(self.page.desk(session), session, case, quick, turning=True):
                 yield film | self._step(session, step, quick, colormap)
+        except Superseded:
+            yield self._as_it_is(session)
         except VisualizerError as error:  # this film cannot be shown, and no other may stand beside its question
+            actions.choose(session, self.page.cases, name)
             session.forget()
             yield film | self._emptied(session) | {self.shown.viewer: {}, self.shown.alert: told(error)}
+
+    def _as_it_is(self, session: Session) -> Updates:
+        """Another analysis is asked instead. Where it turns to no other case, the menu goes back to the one shown."""
+        back = session.turning is None and session.stored is not None
+        return {
+            self.shown.alert: gr.skip(),
+            self.asked.case: session.stored.id if back and session.stored else gr.skip(),
+        }
 
     def upload(self, session: Session, path: str | None) -> Updates:
         """A visitor's own film takes the stored one's place; it is shown, and asked when the visitor says so."""
@@ -304,7 +323,9 @@ class _Handlers:
 
     def _pin(self, session: Session, name: str) -> Updates:
         actions.pin(session, name)
-        return {self.shown.pins: note(words.PINNED.format(name=name, question=session.pins[name].case.question))}
+        return {
+            self.shown.pins: note(words.PINNED.format(name=name, question=session.pins[name].analysis.case.question))
+        }
 
     def compare(self, session: Session) -> Updates:
         return {self.shown.pins: actions.compared(session)}
