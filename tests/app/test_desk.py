@@ -13,6 +13,7 @@ import torch
 from medgemma_visualizer import verbs
 from medgemma_visualizer.app.desk import BEGUN, ROOM, Cancelled, Desk, Desks, Job, Progress, Result, doubled
 from medgemma_visualizer.app.session import Session
+from medgemma_visualizer.errors import UnavailableError
 from medgemma_visualizer.models.loading import load_model
 from medgemma_visualizer.progress import listening, track
 
@@ -162,6 +163,18 @@ def test_what_goes_wrong_in_quick_work_reaches_who_asked(desk):
 
     with pytest.raises(ValueError, match="of its own kind"):
         desk.quick(work)
+    assert desk.quick(lambda model: "answered") == "answered"
+
+
+@pytest.mark.parametrize("full", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_a_full_device_is_told_with_a_next_step_and_asked_again_later(desk, full):
+    def work(model):
+        raise full
+
+    with pytest.raises(UnavailableError, match=r"The memory of cpu is full\. Ask again"):
+        desk.quick(work)
+    with pytest.raises(UnavailableError, match="choose a method"):
+        list(desk.long(work, Job()))
     assert desk.quick(lambda model: "answered") == "answered"
 
 

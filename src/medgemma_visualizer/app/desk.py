@@ -21,9 +21,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
+from medgemma_visualizer.errors import UnavailableError
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.devices import cleanup_memory, free_bytes, on_device, stay_on
 from medgemma_visualizer.progress import listening
+from medgemma_visualizer.runs.films import is_out_of_memory
 
 T = TypeVar("T")
 
@@ -155,7 +157,7 @@ class Desk:
 
     def _quickly(self, work: Callable[[Model], T]) -> T:
         with self._quick:  # held by long work that changes shared weights
-            return work(self.model)
+            return within_memory(work, self.model)
 
     def long(
         self, work: Callable[[Model], T], job: Job, *, changes_weights: bool = False
@@ -174,7 +176,7 @@ class Desk:
         def do() -> None:
             try:
                 with on_device(self.model.device), self._turn(job, changes_weights) as model, listening(job.tell):
-                    outcome.append(Result(work(model)))
+                    outcome.append(Result(within_memory(work, model)))
             except BaseException as error:  # handed to the visitor's thread below
                 outcome.append(error)
 
@@ -240,6 +242,23 @@ class Desks:
             chosen = min(self.desks, key=lambda desk: sum(desk is taken for _, taken in self._places))
             self._places.append((weakref.ref(visitor), chosen))
             return chosen
+
+
+def within_memory(work: Callable[[Model], T], model: Model) -> T:
+    """Does work; a device whose memory is full is told as a sentence, with what the work held given back.
+
+    Raises:
+        UnavailableError: There was no memory for it.
+    """
+    try:
+        return work(model)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    cleanup_memory()  # after the except block, which holds on to what failed
+    raise UnavailableError(
+        f"The memory of {model.device} is full. Ask again when others are done, or choose a method of fewer passes."
+    )
 
 
 def doubled(model: Model, *, weights: bool) -> Model:
