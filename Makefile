@@ -33,10 +33,11 @@ format: $(STAMP)  ## rewrite the files in the project's style
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-benchmark: $(STAMP)  ## measure start-up, memory and what maps cost on this CPU
+benchmark: $(STAMP)  ## measure start-up, memory and what maps cost on this CPU; writes a table of docs/performance.md
 	$(VENV)/bin/python benchmarks/cpu.py
 	$(VENV)/bin/python benchmarks/methods.py
 	$(VENV)/bin/python benchmarks/compare.py
+	$(VENV)/bin/python benchmarks/appendix_c.py --into docs/performance.md
 
 WORKERS ?= 2
 trust: $(STAMP)  ## measure which methods to trust on the embedded model: lesions, then marks planted by us

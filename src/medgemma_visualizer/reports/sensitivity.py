@@ -12,8 +12,7 @@ from medgemma_visualizer.checks.wordings import Wording
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.scores.statistics import Estimate
 
-#: What stands around the part of a page that is written anew.
-BEGIN, END = "<!-- begin: make sensitivity -->", "<!-- end: make sensitivity -->"
+COMMAND = "make sensitivity"
 CONTEXT = {
     "other_picture": "the same question about another patient's picture",
     "other_finding": "a question about another finding in the same picture",
@@ -29,19 +28,28 @@ _HEADINGS = (
 )
 
 
-def rewritten(page: str, part: str) -> str:
-    """A page with its generated part replaced.
+def marks(command: str) -> tuple[str, str]:
+    """What stands around the part of a page that a command writes anew."""
+    return f"<!-- begin: {command} -->", f"<!-- end: {command} -->"
+
+
+BEGIN, END = marks(COMMAND)
+
+
+def rewritten(page: str, part: str, command: str = COMMAND) -> str:
+    """A page with the part that a command generates replaced.
 
     Raises:
         InputError: The page lacks the marks, or has them more than once.
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in rest or END in after:
+    first, last = marks(command)
+    before, begin, rest = page.partition(first)
+    _, end, after = rest.partition(last)
+    if not begin or not end or first in rest or last in after:
         raise InputError(
-            f"The page must hold {BEGIN!r} and, after it, {END!r} once each. Write them where they belong."
+            f"The page must hold {first!r} and, after it, {last!r} once each. Write them where they belong."
         )
-    return f"{before}{BEGIN}\n\n{part.strip()}\n\n{END}{after}"
+    return f"{before}{first}\n\n{part.strip()}\n\n{last}{after}"
 
 
 def markdown(found: Sensitivity, about: str) -> str:
