@@ -6,7 +6,8 @@ from typing import Any
 
 from playwright.sync_api import expect
 
-from tests.browser.visitor import Visitor
+from medgemma_visualizer.app.actions.analysis import choices
+from tests.browser.visitor import ANALYSIS, Visitor
 
 
 def test_about_says_what_the_page_is_not_for_and_what_the_numbers_mean(visitor: Visitor) -> None:
@@ -27,7 +28,6 @@ def test_keys_go_through_cases_and_change_how_the_film_is_shown(visitor: Visitor
             "q => document.querySelector('#analysis-answer dd')?.innerText === q", arg=cases[case].question
         )
         expect(question).to_have_value(cases[case].question)
-        visitor.page.wait_for_timeout(800)  # a press is not heard while the one before is still being answered
     press("k")
     visitor.page.wait_for_function("() => !document.querySelector('#analysis-viewer-outline').disabled")
     for key, control in (("o", "overlay"), ("g", "outline")):
@@ -45,6 +45,21 @@ def test_keys_go_through_cases_and_change_how_the_film_is_shown(visitor: Visitor
     expect(visitor.find("dialog#mv-keys")).to_be_visible()
     press("Escape")
     expect(visitor.find("dialog#mv-keys")).to_be_hidden()
+
+
+def test_keys_pressed_while_an_answer_is_awaited_are_heard_and_the_last_case_comes(
+    visitor: Visitor, cases: Any
+) -> None:
+    label = {case: text for text, case in choices(cases)}
+    visitor.page.evaluate("document.activeElement.blur()")
+    for key in "jjjkjj":
+        visitor.page.keyboard.press(key)
+    expect(visitor.find("#analysis-case input")).to_have_value(label[cases[4].id], timeout=ANALYSIS)
+    expect(visitor.find("#analysis-question textarea")).to_have_value(cases[4].question)
+    visitor.page.wait_for_timeout(1500)  # nothing of the cases that were passed comes after it
+    expect(visitor.find("#analysis-case input")).to_have_value(label[cases[4].id])
+    assert visitor.facts()["Question"] == cases[4].question
+    assert visitor.alerts() == []
 
 
 def test_keys_typed_into_a_question_are_letters(visitor: Visitor, cases: Any) -> None:

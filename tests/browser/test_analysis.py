@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,28 @@ def test_another_case_brings_its_own_film_question_and_answer(visitor: Visitor, 
     assert visitor.facts()["Question"] == cases[1].question
     expect(visitor.find("#analysis-question textarea")).to_have_value(cases[1].question)
     assert visitor.find("#analysis-viewer-film").get_attribute("src") != before
+
+
+def test_an_audit_is_seen_and_called_off_where_its_button_is(visitor: Visitor) -> None:
+    before = visitor.facts()
+    visitor.page.get_by_label("Audit", exact=True).check()
+    visitor.page.evaluate("window.scrollTo(0, 600)")  # the results begin above what is seen now
+    expect(visitor.find("#analysis-answer")).not_to_be_in_viewport()
+    visitor.find("#analysis-run").click()
+    bar = visitor.find("#analysis-progress [role=progressbar][aria-valuenow]")
+    expect(bar).to_have_text(re.compile(r"\d+ of \d+.*\d s so far$"), timeout=ANALYSIS)
+    expect(bar).to_be_in_viewport()
+    visitor.find("#analysis-cancel").click()
+    visitor.find("#analysis-alert", has_text="Stopped").wait_for()
+    expect(bar).to_have_count(0)
+    assert visitor.facts() == before
+
+
+def test_an_error_comes_into_sight(visitor: Visitor) -> None:
+    visitor.types("")
+    visitor.page.evaluate("window.scrollTo(0, 600)")
+    visitor.find("#analysis-run").click()
+    expect(visitor.find("#analysis-alert [role=alert]", has_text="question is empty")).to_be_in_viewport()
 
 
 def test_each_unusable_file_is_refused_in_one_sentence_and_nothing_else_changes(

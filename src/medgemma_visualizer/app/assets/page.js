@@ -56,7 +56,14 @@
   const named = () => {
     for (const button of document.querySelectorAll(".upload-container[aria-label]")) button.removeAttribute("aria-label");
   };
-  new MutationObserver(named).observe(document, { childList: true, subtree: true });
+  // An error stands above the results, which may be far from the button that was pressed.
+  const seen = (changes) => {
+    for (const node of changes.flatMap((change) => [...change.addedNodes])) {
+      const alert = node.querySelector && (node.matches(".mv-alert") ? node : node.querySelector(".mv-alert"));
+      if (alert) alert.scrollIntoView({ block: "nearest" });
+    }
+  };
+  new MutationObserver((changes) => { named(); seen(changes); }).observe(document, { childList: true, subtree: true });
   document.addEventListener("click", (event) => {
     if (!event.target.closest) return;
     const copy = event.target.closest("[data-copy]");
