@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from medgemma_visualizer.app import serve
+from medgemma_visualizer.app import build, serve
+from medgemma_visualizer.app.desk import Cancelled
 from medgemma_visualizer.app.session import Session
 from medgemma_visualizer.errors import InputError
 
@@ -206,7 +207,8 @@ def test_a_closed_page_leaves_no_folder_and_no_setting_and_does_not_wait_for_a_v
     assert os.environ.get("GRADIO_TEMP_DIR") == before
 
 
-def test_what_a_visitor_asked_is_forgotten_when_the_page_is_closed(page):
+@pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")  # of Gradio's queue
+def test_what_a_visitor_asked_is_forgotten_and_their_work_ends_when_the_page_is_closed(page):
     kept = page.demo.app.state_holder.session_data
     (load,) = [n for n, fn in page.demo.fns.items() if fn.name == "opened" and fn.targets[0][1] == "load"]
     inputs = [None] * len(page.demo.fns[load].inputs)
@@ -214,16 +216,33 @@ def test_what_a_visitor_asked_is_forgotten_when_the_page_is_closed(page):
         assert line.status_code == 200
         asked = {"data": inputs, "fn_index": load, "session_hash": "somebody"}
         httpx.post(page.url + "gradio_api/queue/join", json=asked).raise_for_status()
-        assert within(20, lambda: any(_asked(value) for value in _states(kept, "somebody")))
+        assert within(20, lambda: asked_by(kept, "somebody"))
+        (mine,) = asked_by(kept, "somebody")
+        time.sleep(0.5)  # the event's end
+        job = mine.begin()
     assert within(5, lambda: "somebody" not in kept)
+    with pytest.raises(Cancelled):
+        job.tell(1, 2, "probes")
 
 
-def _states(kept, name):
-    return list(kept[name].state_data.values()) if name in kept else []
+def test_what_an_event_shows_after_its_visitor_has_left_is_forgotten_too(page, monkeypatch):
+    monkeypatch.setattr(build, "LATER_S", 2.0)
+    holder = page.demo.app.state_holder
+    for name in ("away", "back"):
+        with httpx.stream("GET", f"{page.url}gradio_api/heartbeat/{name}") as line:
+            assert line.status_code == 200
+    time.sleep(0.7)  # they have been forgotten once
+    assert holder["away"] is holder.session_data["away"]  # as Gradio does at an event's end
+    (number,) = [n for n, one in page.demo.blocks.items() if isinstance(getattr(one, "value", None), Session)]
+    assert holder["back"][number].analysis is None  # as an event of a visitor who came back does
+    assert within(5, lambda: "away" not in holder.session_data)
+    assert "back" in holder.session_data
 
 
-def _asked(value):
-    return isinstance(value, Session) and value.analysis is not None
+def asked_by(kept, name):
+    """The sessions of a visitor who has been answered."""
+    states = list(kept[name].state_data.values()) if name in kept else []
+    return [one for one in states if isinstance(one, Session) and one.analysis is not None]
 
 
 def within(seconds, comes_true):

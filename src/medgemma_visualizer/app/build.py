@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, MutableMapping, Sequence
+from typing import Any
 
 import gradio as gr
 
@@ -26,6 +28,10 @@ TABS = {
 }
 
 
+#: Seconds after which a visitor who left is forgotten once more.
+LATER_S = 60.0
+
+
 def build(desk: Desk, cases: QuestionSet | None = None, others: Sequence[Desk] = ()) -> gr.Blocks:
     """The page.
 
@@ -47,13 +53,30 @@ def build(desk: Desk, cases: QuestionSet | None = None, others: Sequence[Desk] =
 
         def left(request: gr.Request) -> None:
             """A visitor closed the page: their work ends and what they asked is forgotten now, not in an hour."""
-            holder, name = demo.app.state_holder, request.session_hash or ""
-            holder.delete_state(name)
-            holder.session_data.pop(name, None)
+            kept, name = demo.app.state_holder.session_data, request.session_hash or ""
+            for session in _sessions(kept.pop(name, None)):
+                session.stop()  # Gradio calls back for states that were an output, which this one never is
             give_back_soon()
+            later = threading.Timer(LATER_S, _forget_what_came_back, (kept, name))
+            later.daemon = True
+            later.start()
 
         demo.unload(left)
     return demo
+
+
+def _forget_what_came_back(kept: MutableMapping[str, Any], name: str) -> None:
+    """An event that was under way when its visitor left has Gradio remember what it showed; a visitor who came back has
+    a session again, which stays."""
+    there = kept.get(name)
+    if there is not None and not _sessions(there):
+        kept.pop(name, None)
+        give_back_soon()
+
+
+def _sessions(state: Any) -> list[Session]:
+    """What Gradio keeps of a visitor: the session, where there is one."""
+    return [] if state is None else [value for value in state.state_data.values() if isinstance(value, Session)]
 
 
 def _seen(name: str) -> Callable[[Session], None]:

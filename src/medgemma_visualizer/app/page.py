@@ -52,7 +52,7 @@ class Page:
 
 def new_page(demo: gr.Blocks, desks: Desks, cases: QuestionSet) -> Page:
     """A page's shared parts; to be called inside its `gr.Blocks`."""
-    return Page(demo, desks, cases, gr.State(Session(), delete_callback=Session.stop), gr.State(0))
+    return Page(demo, desks, cases, gr.State(Session()), gr.State(0))
 
 
 def on(
