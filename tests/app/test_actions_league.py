@@ -49,6 +49,11 @@ def test_every_number_begins_its_cell_so_that_columns_can_be_sorted(shown):
     assert "mv-sortable" in actions.table_part(shown)
 
 
+def test_every_column_is_explained(shown):
+    told = actions.columns_part(shown)
+    assert all(f"<dt>{heading}</dt>" in told for heading in actions.headings(shown)[1:])
+
+
 def test_a_model_without_a_league_is_told_what_makes_one(demo):
     stranger = Desk(replace(demo, name="somebody/else", revision=""))
     assert actions.league(stranger, Session()) is None

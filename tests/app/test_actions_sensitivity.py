@@ -63,7 +63,7 @@ def test_further_wordings_come_after_the_written_ones_and_never_twice(session):
 
 @pytest.mark.parametrize("prompts", [["Is there an effusion?"], ["", "  "], [f"Is there {n}?" for n in range(9)]])
 def test_two_to_eight_prompts_can_be_compared(desk, session, prompts):
-    with pytest.raises(InputError, match="2 to 8 can be compared"):
+    with pytest.raises(InputError, match=r"2 to 8 prompts can be compared; written: \d. Write another"):
         next(actions.compare(desk, session, prompts))
 
 

@@ -14,7 +14,7 @@ from medgemma_visualizer.app.actions import analysis as first_tab
 from medgemma_visualizer.app.actions import edits
 from medgemma_visualizer.app.actions import tokens as actions
 from medgemma_visualizer.app.desk import Cancelled, Progress
-from medgemma_visualizer.app.session import Session, Settings
+from medgemma_visualizer.app.session import Session, Settings, Superseded
 from medgemma_visualizer.data.photo import picture
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.heatmaps import METHODS, explain_reading, question_maps, token_maps, words_for_cell
@@ -105,6 +105,51 @@ def test_arrows_go_through_question_answer_and_own_words_and_round_the_end(desk,
     assert actions.next_word(session, 1) == ("question", 0)
     chosen(desk, session, "question", 0)
     assert actions.next_word(session, -1)[0] == "answer"
+
+
+@pytest.fixture
+def meanwhile(desk, monkeypatch):
+    """What is done in this list happens while the model is asked the next time."""
+    done, at_once = [], desk.quick
+
+    def quick(*work):
+        if done:
+            done.pop()()
+        return at_once(*work)
+
+    monkeypatch.setattr(desk, "quick", quick)
+    return done
+
+
+def test_of_words_that_are_chosen_while_a_map_is_awaited_the_last_is_shown(desk, session, meanwhile):
+    following = []
+
+    def choose_again():
+        following.append(actions.next_word(session, 1))
+        chosen(desk, session, "question", 3)
+
+    meanwhile.append(choose_again)
+    with pytest.raises(Superseded):
+        list(actions.choose(desk, session, "question", 0, "relevance"))
+    assert following == [("question", 1)]  # the next one is next to the word that is coming
+    assert actions.current(session).number == 3
+    assert actions.next_word(session, 1) == ("question", 4)
+
+
+def test_a_map_of_other_words_is_not_taken_for_that_of_new_ones(desk, session, monkeypatch):
+    actions.take_words(session, "heart")
+    explained = actions.explain_or_say_why
+
+    def late(reading, aim, *how):  # other words are given while the map of the first is made
+        monkeypatch.setattr(actions, "explain_or_say_why", explained)
+        actions.take_words(session, "effusion")
+        return explained(reading, aim, *how)
+
+    monkeypatch.setattr(actions, "explain_or_say_why", late)
+    with pytest.raises(Cancelled):
+        list(actions.choose(desk, session, "word", 0, "relevance"))
+    assert not [key for key in session.heatmaps if key[0] == "word"]
+    assert chosen(desk, session, "word", 0).heatmap.target.text == "effusion"
 
 
 def test_a_slow_method_asks_about_the_one_word_and_tells_how_far_it_is(desk, session):
@@ -300,7 +345,7 @@ def waiting(desk, session, found, monkeypatch):
     """Quick work gets its turn only after the visitor has turned to another case."""
     at_once = desk.quick
 
-    def late(work):
+    def late(work, still=None):
         done = at_once(work)
         session.took(replace(found.analysis))
         return done

@@ -211,6 +211,8 @@ def test_the_third_tab_can_be_gone_through(visitor, cases):
     v, prompts = visitor, [cases[0].question, "Is there fluid?", *[""] * 6]
     v.does("sensitivity-add", "click", 2)
     v.does("sensitivity-remove", "click", 3)
+    assert "Remove one first" in v.does("sensitivity-add", "click", 8)
+    assert "No fewer than 2" in v.does("sensitivity-remove", "click", 2)
     assert v.does("sensitivity-more", "click", 2, *prompts) == ""
     assert v.does("sensitivity-run", "click", "relevance", "", 2, *prompts) == ""
     assert v.does("sensitivity-difference", "input", 1) == ""

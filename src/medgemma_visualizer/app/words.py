@@ -151,6 +151,8 @@ PROMPT_N = "Prompt {n}"
 NUMBER, PROMPT_TEXT, AS_TRUTH = "No.", "Wording", "Right"
 ADD_PROMPT, REMOVE_PROMPT, MORE_PROMPTS = "Add a prompt", "Remove the last", "Add wordings by rule"
 COMPARE_PROMPTS = "Compare"
+MOST_PROMPTS = "No more than {most} prompts can be compared. Remove one first."
+FEWEST_PROMPTS = "No fewer than {fewest} prompts can be compared. Change the wording of one instead."
 BEST_METHOD = "best of this model's league"
 NOTHING_COMPARED = "Nothing has been compared yet. Press Compare."
 NO_TRUTH = "No ground truth: it is known only for an untouched stored pair of film and question."
@@ -191,6 +193,18 @@ NO_LEAGUE = (
 OF_THIS_MODEL = "This league is of this very model; it says nothing about another."
 LEAGUE_CAPTION = (
     "Methods by rank; means with 95 % intervals, a missing map counting as chance. Press a heading to sort."
+)
+LEAGUE_COLUMNS = (
+    ("Rank", "Place by mean rank; a method shares it with the better one where their difference may be chance."),
+    ("Mean rank", "Mean of the method's places in the columns of pointing, mass, relevance rank, ROC-AUC and SRG."),
+    (
+        "Sanity",
+        "Whether the map goes when all weights are random, on a few cases; |ρ| is how alike the two maps stay. It "
+        "fails where at least half of the cases that decide stay above 0.1 and above the two maps shifted against each "
+        "other. A smooth method may therefore pass with a larger |ρ| than that of one that fails.",
+    ),
+    ("Forward passes", "What a map costs beside the answer, on average."),
+    ("Maps", "Cases with a map; a missing one counts as chance."),
 )
 CHANCE = "Chance"
 CONTROL, DEFAULT = " (control)", " (the specification's default)"

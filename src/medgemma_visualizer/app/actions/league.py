@@ -149,7 +149,7 @@ def table_part(shown: League) -> Safe:
 
 def columns_part(shown: League) -> Safe:
     """What each column asks of a map."""
-    return facts(meanings(shown).items())
+    return facts((*words.LEAGUE_COLUMNS, *meanings(shown).items()))
 
 
 def column_menu(shown: League | None) -> list[tuple[str, str]]:

@@ -113,7 +113,7 @@ def compare(
     case = session.current().case
     asked = [check_question(prompt) for prompt in prompts if prompt.strip()]
     if not FEWEST <= len(asked) <= MOST:
-        raise InputError(f"There are {len(asked)} prompts; {FEWEST} to {MOST} can be compared. Write another one.")
+        raise InputError(f"{FEWEST} to {MOST} prompts can be compared; written: {len(asked)}. Write another one.")
     if target is not None:
         check_target(target)
     how: dict[str, Any] = {"method": method, "target": target, "labels": [_label(case, text) for text in asked]}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,11 @@ from medgemma_visualizer.app.actions.analysis import COLOUR_MAPS, QUICK, with_mo
 from medgemma_visualizer.app.actions.edits import EDITS, box_of
 from medgemma_visualizer.app.desk import Cancelled, Desk, Progress
 from medgemma_visualizer.app.parts import Safe, escaped, facts, note, picture, png_url, table
-from medgemma_visualizer.app.session import Session
+from medgemma_visualizer.app.session import Session, Superseded
 from medgemma_visualizer.app.viewer import film_of, view
 from medgemma_visualizer.checks.trust import DISTRUST
 from medgemma_visualizer.data.inputs import check_target
-from medgemma_visualizer.errors import InputError
+from medgemma_visualizer.errors import InputError, VisualizerError
 from medgemma_visualizer.figures import Tile, contact_sheet
 from medgemma_visualizer.heatmaps import METHODS, question_maps, resolve, token_maps, words_for_cell
 from medgemma_visualizer.heatmaps.explain import explain_aim, explain_or_say_why
@@ -129,7 +129,8 @@ def next_word(session: Session, step: int) -> tuple[str, int]:
     """(kind, number) of the word `step` further on, through question, answer and own words, round the end."""
     every = [(kind, n) for kind in KINDS for n in range(len(texts(session, kind)))]
     chosen: Chosen | None = session.results.get("chosen")
-    here = (chosen.kind, chosen.number) if chosen is not None else None
+    shown = (chosen.kind, chosen.number) if chosen is not None else None
+    here = session.results.get("wanted", (shown,))[0]
     return every[(every.index(here) + step) % len(every)] if here in every else every[0]
 
 
@@ -139,20 +140,49 @@ def next_word(session: Session, step: int) -> tuple[str, int]:
 def choose(desk: Desk, session: Session, kind: str, number: int, method: str) -> Iterator[Progress | Chosen]:
     """The map of a word: kept from before, or from one pass for all words of its kind, or, slowly, for this one.
 
+    The last word that a visitor chooses wins: those before it end without a map.
+
     Raises:
         InputError: No such word or method.
         Cancelled: The visitor called it off.
+        Superseded: The visitor chose another word, or turned to another case.
     """
     aim_of(session, session.current().reading, kind, number)
-    if (kind, method, number) not in session.heatmaps:
-        if method in QUICK:
-            desk.quick(lambda model: _quickly(session, kind, method))
-        else:
-            yield from _slowly(desk, session, kind, number, method)
-    if (kind, method, number) not in session.heatmaps:  # another case, or other words, came between
+    wanted = session.results["wanted"] = ((kind, number), method)
+
+    def still() -> None:
+        if session.results.get("wanted") is not wanted:
+            raise Superseded
+
+    try:
+        yield from _made(desk, session, kind, number, method, still)
+    except (VisualizerError, Cancelled):
+        still()
+        del session.results["wanted"]
+        raise
+    still()
+    del session.results["wanted"]
+    if (kind, method, number) not in session.heatmaps:  # other words came between
         raise Cancelled
     chosen = Chosen(kind, number, method, session.heatmaps[kind, method, number])
     yield _shown_now(session, chosen)
+
+
+def _made(
+    desk: Desk, session: Session, kind: str, number: int, method: str, still: Callable[[], None]
+) -> Iterator[Progress]:
+    """Sees to it that the map of a word is among the session's."""
+    if (kind, method, number) in session.heatmaps:
+        return
+    if method not in QUICK:
+        yield from _slowly(desk, session, kind, number, method)
+        return
+
+    def ask(model: Model) -> None:
+        if (kind, method, number) not in session.heatmaps:  # a word chosen before may have brought all of its kind
+            _quickly(session, kind, method)
+
+    desk.quick(ask, still)
 
 
 def _shown_now(session: Session, chosen: Chosen) -> Chosen:
@@ -179,16 +209,16 @@ def _as_it_was(session: Session) -> Analysis:
 
 def _quickly(session: Session, kind: str, method: str) -> None:
     """Maps of all words of a kind."""
-    analysis = session.current()
+    analysis, named = session.current(), texts(session, kind)
     reading = analysis.reading
     if kind == "answer":
         found = token_maps(reading, method)
     elif kind == "question":
         found = question_maps(reading, method)
     else:
-        aims = [aim_of(session, reading, kind, n) for n in range(len(texts(session, kind)))]
+        aims = [aim_of(session, reading, kind, n) for n in range(len(named))]
         found = [explain_or_say_why(reading, aim, method, {}) for aim in aims]
-    if session.analysis is analysis:
+    if session.analysis is analysis and texts(session, kind) == named:  # else these maps are of other words by now
         session.heatmaps |= {(kind, method, n): heatmap for n, heatmap in enumerate(found)}
 
 

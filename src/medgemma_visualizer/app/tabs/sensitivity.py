@@ -17,6 +17,7 @@ from medgemma_visualizer.app.session import Session
 from medgemma_visualizer.app.tabs import _layout, _long
 from medgemma_visualizer.app.tabs.analysis import method_choices
 from medgemma_visualizer.app.viewer import create_viewer
+from medgemma_visualizer.errors import InputError
 
 Updates = dict[Any, Any]
 
@@ -135,11 +136,14 @@ class _Handlers:
         return {self.asked.count: len(prompts), **filled, **hidden}
 
     def add(self, count: int) -> Updates:
-        wanted = min(count + 1, MOST)
-        return {self.asked.count: wanted, self.asked.prompts[wanted - 1]: gr.update(visible=True)}
+        if count == MOST:
+            raise InputError(words.MOST_PROMPTS.format(most=MOST))
+        return {self.asked.count: count + 1, self.asked.prompts[count]: gr.update(visible=True)}
 
     def remove(self, count: int) -> Updates:
-        wanted = max(count - 1, FEWEST)
+        if count == FEWEST:
+            raise InputError(words.FEWEST_PROMPTS.format(fewest=FEWEST))
+        wanted = count - 1
         return {self.asked.count: wanted} | {
             box: gr.update(value="", visible=False) for box in self.asked.prompts[wanted:]
         }

@@ -16,7 +16,7 @@ from medgemma_visualizer.app.actions.tokens import EXAMPLES, Chosen
 from medgemma_visualizer.app.desk import Progress
 from medgemma_visualizer.app.page import Page, on
 from medgemma_visualizer.app.parts import Safe, copyable, escaped, in_place, note, progress_bar
-from medgemma_visualizer.app.session import Session
+from medgemma_visualizer.app.session import Session, Superseded
 from medgemma_visualizer.app.tabs import _layout, _long
 from medgemma_visualizer.app.tabs.analysis import method_choices
 from medgemma_visualizer.app.viewer import create_viewer
@@ -142,11 +142,12 @@ class _Handlers:
         everything = [*map_parts, s.cell, s.sheet, s.heads, a.case, a.edited]
         on(self.page.asked.change, safe(self.other_case), how, everything)
         on(self.page.tabs["tokens"].select, safe(self.opened), how, everything)
-        on(s.strip.word, self.clicked, how, map_parts)
-        on(s.previous.click, self.before, how, map_parts)
-        on(s.next.click, self.after, how, map_parts)
-        on(a.method.input, self.again, how, map_parts)
-        on(a.force.input, self.again, how, map_parts)
+        heard = {"trigger_mode": "multiple"}  # chosen again while a map is waited for: the last one wins
+        on(s.strip.word, self.clicked, how, map_parts, **heard)
+        on(s.previous.click, self.before, how, map_parts, **heard)
+        on(s.next.click, self.after, how, map_parts, **heard)
+        on(a.method.input, self.again, how, map_parts, **heard)
+        on(a.force.input, self.again, how, map_parts, **heard)
         on(a.examples.example, safe(self.example), [], [s.alert, a.words])
         own = [session, a.method, a.force, a.words]
         on(a.explain.click, self.explain, own, [*map_parts, s.sheet])
@@ -184,8 +185,11 @@ class _Handlers:
         wanted = actions.method_for(session, method, force)
         quick = wanted if wanted in first_tab.QUICK else actions.method_for(session, "", False)
         found: Updates = {}
-        for step in actions.choose(self.page.desk(session), session, kind, 0, quick):
-            found = self._map(session, step)
+        try:
+            for step in actions.choose(self.page.desk(session), session, kind, 0, quick):
+                found = self._map(session, step)
+        except Superseded:  # a word was chosen meanwhile
+            return {}
         return self._empty() | {self.asked.case: actions.case_line(session)} | found
 
     # --- words --------------------------------------------------------------------------------------------------------
