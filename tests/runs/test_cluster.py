@@ -120,6 +120,17 @@ def test_a_worker_that_is_given_another_card_leaves_and_loads_nothing_on_it(monk
     assert loaded == ["model", "left"]
 
 
+def test_more_than_this_machine_has_is_refused_and_not_waited_for() -> None:
+    Cluster(lambda: None, gpus=1)._refuse_more_than_there_is(Pretended(CPU=2, GPU=1))  # type: ignore[arg-type,return-value]
+    Cluster(lambda: None, "auto", gpus=1)._refuse_more_than_there_is(Pretended(CPU=2))  # type: ignore[arg-type,return-value]
+    for needs, complaint in (
+        ({"gpus": 1}, "1 GPU and this machine has 0"),
+        ({"cpus": 4}, "4 CPU and this machine has 2"),
+    ):
+        with pytest.raises(UnavailableError, match=complaint):
+            Cluster(lambda: None, **needs)._refuse_more_than_there_is(Pretended(CPU=2))  # type: ignore[arg-type,return-value]
+
+
 #: A task whose process leaves twice, as one that was given another card; then it says so.
 _LEAVES = """
 import sys

@@ -52,16 +52,33 @@ class Cluster:
     workers: int | None = None
 
     def asked(self, plan: RunPlan) -> dict[str, Any]:
-        """What a worker of this cluster would compute, as `plan.asked_of` says there."""
+        """What a worker of this cluster would compute, as `plan.asked_of` says there.
+
+        Raises:
+            UnavailableError: Ray is not installed or cannot be reached, or this machine has not what a worker needs.
+            VisualizerError: The worker's own error, such as a model that cannot be loaded there.
+        """
         ray = connected(self.address)
-        told: dict[str, Any] = ray.get(self._task(ray, _asked).remote(self.load, plan))
+        self._refuse_more_than_there_is(ray)
+        told: dict[str, Any]
+        (told,) = _results(ray, [self._task(ray, _asked).remote(self.load, plan)])
         return told
+
+    def _refuse_more_than_there_is(self, ray: Any) -> None:
+        """Ray waits for ever for what is missing. A cluster may still get it; this machine alone will not."""
+        there = ray.cluster_resources() if self.address is None else {}
+        for name, wanted in (("CPU", self.cpus), ("GPU", self.gpus)):
+            if self.address is None and wanted > there.get(name, 0):
+                raise UnavailableError(
+                    f"A worker is to have {wanted:g} {name} and this machine has {there.get(name, 0):g}. Ask for less "
+                    f"with --{name.lower()}s-per-worker, or give a cluster's --address."
+                )
 
     def carry_out(self, job: Job, shards: Sequence[Shard]) -> Outcome:
         """Does what these shards lack, as `local.carry_out`.
 
         Raises:
-            UnavailableError: Ray is not installed or cannot be reached, or no machine has what a worker needs.
+            UnavailableError: Ray is not installed or cannot be reached.
             VisualizerError: A worker's own error, such as a full disk.
         """
         ray = connected(self.address)
@@ -130,7 +147,7 @@ def connected(address: str | None) -> Any:
     return ray
 
 
-def _results(ray: Any, done: Sequence[Any]) -> list[tuple[int, int]]:
+def _results(ray: Any, done: Sequence[Any]) -> list[Any]:
     """What finished tasks say; a worker's own error is raised as it was there.
 
     Raises:
@@ -143,7 +160,7 @@ def _results(ray: Any, done: Sequence[Any]) -> list[tuple[int, int]]:
         if isinstance(cause, VisualizerError):
             raise cause from None
         raise VisualizerError(
-            f"A shard failed on a worker ({type(cause).__name__}). Run it with --engine local."
+            f"The work failed on a worker ({type(cause).__name__}). Run it with --engine local."
         ) from error
     except ray.exceptions.RayError as error:
         reason = " ".join(str(error).split())[:200]
