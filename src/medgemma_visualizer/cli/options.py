@@ -48,7 +48,9 @@ MaxMemory = Annotated[
     float | None,
     typer.Option(help="GiB of the GPU that weights and work may take together; all of it where not given."),
 ]
-Quantize = Annotated[str | None, typer.Option(help="8bit or 4bit weights on a GPU, by bitsandbytes.")]
+Quantize = Annotated[
+    str | None, typer.Option(help="8bit or 4bit weights on a GPU, by bitsandbytes: answers and maps change.")
+]
 MaxNewTokens = Annotated[int, typer.Option(min=1, max=4096, help="Bound on the answer's length.")]
 MaxPixels = Annotated[int, typer.Option(min=1, help="Largest image that is opened, in pixels.")]
 TextFirst = Annotated[bool, typer.Option(help="Put the question before the image.")]
