@@ -91,8 +91,9 @@ def test_quick_work_that_nobody_waits_for_any_more_is_not_begun(desk):
 def test_work_that_is_called_off_stops_at_its_next_step(desk):
     job = Job()
     steps = desk.long(counted(1000, 0.01), job)
-    next(steps)
+    assert not next(steps).stopping
     job.cancel()
+    assert job.progress().stopping
     with pytest.raises(Cancelled):
         list(steps)
 

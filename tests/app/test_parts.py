@@ -94,6 +94,11 @@ def test_what_is_counted_within_stands_beside_what_it_is_a_part_of():
     assert told == "random models: 3 of 60 (path points: 5 of 16), about 58 s left of these; 33 s so far"
 
 
+def test_work_that_was_called_off_and_has_not_ended_yet_says_so():
+    told = parts.progress_text(Progress(3, 60, "random models", 33.0, 57.2, stopping=True))
+    assert told == "Stopping at the next step; 33 s so far"
+
+
 def test_no_number_is_less_than_nothing():
     assert parts.number(-0.0001) == parts.number(0.0) == "0.000"
     assert parts.number(-0.0006) == "-0.001"

@@ -54,6 +54,7 @@ class Progress:
         left: Seconds until all of these are counted, by the rate so far; None where nothing is known. Nobody knows what
             is counted after them.
         within: Done, total and name of what is counted within the present one; None where nothing is.
+        stopping: Whether the work was called off and ends at its next step.
     """
 
     done: int
@@ -62,6 +63,7 @@ class Progress:
     seconds: float
     left: float | None
     within: tuple[int, int, str] | None = None
+    stopping: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,11 +114,12 @@ class Job:
         """How far it is now."""
         now, counts = time.perf_counter(), self._counts
         if not counts:
-            return Progress(0, 0, "", now - self._began, None)
+            return Progress(0, 0, "", now - self._began, None, stopping=self._called_off.is_set())
         whole, *parts = counts
         left = (now - whole.since) / whole.done * (whole.total - whole.done) if whole.done else None
         within = (parts[-1].done, parts[-1].total, parts[-1].what) if parts else None
-        return Progress(whole.done, whole.total, whole.what, now - self._began, left, within)
+        counted = (whole.done, whole.total, whole.what)
+        return Progress(*counted, now - self._began, left, within, self._called_off.is_set())
 
 
 class Desk:

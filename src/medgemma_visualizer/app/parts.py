@@ -104,6 +104,8 @@ def progress_bar(progress: Progress) -> Safe:
 
 def progress_text(progress: Progress) -> str:
     """ "random models: 12 of 60 (path points: 4 of 16), about 8 s left of these; 20 s so far"."""
+    if progress.stopping:
+        return words.STOPPING.format(time=duration(progress.seconds))
     if not progress.total:
         return (words.WORKING if progress.what else words.WAITING).format(seconds=progress.seconds)
     done, total, what = progress.within or (0, 0, "")
