@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import time
 import tracemalloc
 from collections import Counter
@@ -41,7 +42,7 @@ from medgemma_visualizer.models.forward import logits_at, pixels
 from medgemma_visualizer.models.graphs import engine_of
 from medgemma_visualizer.models.loading import library_versions, load_model
 from medgemma_visualizer.models.reading import Reading
-from medgemma_visualizer.progress import track
+from medgemma_visualizer.progress import listening, track
 from medgemma_visualizer.records import Case, write_whole
 from medgemma_visualizer.reports.sensitivity import rewritten
 from medgemma_visualizer.runs.judging import judged, kind_of
@@ -358,9 +359,9 @@ def _accuracy_told(right: Mapping[str, Any]) -> str:
     return (
         f"**Answer accuracy** {right['mean']:.1%} ± {right['sd']:.1%} (standard deviation over {n} cases; 95 % by "
         f"Wilson, as if no two shared a patient, {low:.1%} to {high:.1%}) over all embedded questions whose answer can "
-        "be judged: presence, sides, marks; of simulated films, which are easier than radiographs and were looked at when "
-        "the model was chosen ([other films and words](#how-well-the-embedded-model-answers)). The specification has "
-        "78.3 % ± 2.1 % and does not say what ± is: a standard deviation of right and wrong answers would be 41 %."
+        "be judged: presence, sides, marks; of simulated films, which are easier than radiographs and were looked at "
+        "when the model was chosen ([other films and words](#how-well-the-embedded-model-answers)). The specification "
+        "has 78.3 % ± 2.1 % and does not say what ± is: a standard deviation of right and wrong answers would be 41 %."
     )
 
 
@@ -386,7 +387,7 @@ def measured(asked: argparse.Namespace) -> dict[str, Any]:
     """Times, and metrics where weights are real."""
     cases, real = verbs.load_cases("demo"), asked.shape == "demo"
     model = load_model("demo", device=asked.device) if real else gpu.build()
-    threads = f", {torch.get_num_threads()} threads, load before {os.getloadavg()[0]:.1f}"
+    threads = f", {torch.get_num_threads()} of {os.cpu_count()} cores used, load before {os.getloadavg()[0]:.1f}"
     about = {
         "model": "embedded model" if real else f"{model.name}, random weights",
         "device": asked.device if asked.device == "cpu" else f"cuda ({torch.cuda.get_device_name()})",
@@ -413,7 +414,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--shape", choices=("demo", "4b"), default="demo", help="embedded model, or MedGemma 4B's shape"
     )
-    parser.add_argument("--cases", type=int, default=16, help="of which cells are taken away and wordings are compared")
+    parser.add_argument("--cases", type=int, default=12, help="of which cells are taken away and wordings are compared")
     parser.add_argument("--json", type=Path, help="a file to keep what was found in")
     parser.add_argument("--from", dest="kept", type=Path, help="show what such a file holds instead of measuring")
     parser.add_argument("--into", type=Path, help="a page whose generated part is written anew")
@@ -430,7 +431,9 @@ def parsed() -> argparse.Namespace:
 def main() -> None:
     asked = parsed()
     page = None if asked.into is None else asked.into.read_text("utf-8")
-    found = json.loads(asked.kept.read_text("utf-8")) if asked.kept else measured(asked)
+    with listening(lambda done, total, what: print(f"\r{done} of {total} {what}    ", end="", file=sys.stderr)):
+        found = json.loads(asked.kept.read_text("utf-8")) if asked.kept else measured(asked)
+    print(file=sys.stderr)
     if asked.json is not None:
         kept = json.dumps(found, indent=1).encode("utf-8")
         write_whole(asked.json, lambda file: file.write(kept))
