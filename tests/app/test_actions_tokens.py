@@ -340,6 +340,19 @@ def test_an_edited_film_is_asked_again_and_edits_add_up_and_are_taken_back(desk,
     assert session.current() is before
 
 
+def test_a_changed_film_is_shown_with_what_must_be_known_of_its_answer_and_map(desk, session, cases):
+    actions.draw_box(session, {"x0": 0.1, "y0": 0.1, "x1": 0.2, "y1": 0.2})
+    notice = actions.edit(desk, session, "white").answer.notice
+    assert "simulated films only" in notice  # a changed film is none that the embedded model was shown
+    assert actions.edited(session)[1]["notes"] == [notice]
+    foreign = Session(stored=cases[0].showing(Image.effect_noise((64, 64), 80).convert("RGB")))
+    list(first_tab.analyse(desk, foreign, foreign.stored, Settings(method="relevance")))
+    actions.draw_box(foreign, {"x0": 0.1, "y0": 0.1, "x1": 0.2, "y1": 0.2})
+    actions.edit(desk, foreign, "white")
+    first, *_ = actions.edited(foreign)[1]["notes"]
+    assert first.startswith("DO NOT TRUST THIS MAP")
+
+
 @pytest.fixture
 def waiting(desk, session, found, monkeypatch):
     """Quick work gets its turn only after the visitor has turned to another case."""

@@ -533,9 +533,11 @@ def edited(session: Session) -> tuple[Safe, dict[str, Any]]:
     last = every[-1]
     if last is first:  # every change was taken back
         return Safe(""), one.shown(session)
-    trusted = one.trust_for(session, first.heatmap).word != DISTRUST
+    trust = one.trust_for(session, first.heatmap)
+    trusted = trust.word != DISTRUST
+    notes = [*([] if trusted else one.notes_of(last.heatmap, trust)), *filter(None, [last.answer.notice])]
     description = words.FILM_OF.format(question=last.case.question, answer=last.answer.text)
-    value = view(film_of(last.reading.image), last.heatmap, description=description, trusted=trusted)
+    value = view(film_of(last.reading.image), last.heatmap, description=description, notes=notes, trusted=trusted)
     return told, value
 
 
