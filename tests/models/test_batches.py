@@ -18,6 +18,7 @@ from medgemma_visualizer.models.graphs import engine_of
 from medgemma_visualizer.models.reading import Reading
 from medgemma_visualizer.models.trace import attention_rows
 from tests.heatmaps.conftest import VARIANTS, read_tiny, tiny_model, tiny_prompt
+from tests.models.test_graphs import _recording
 
 #: Questions of different lengths.
 WORDS = ((20, 21, 22, 23), (30,), (31, 32, 33, 34, 35, 36, 37, 38, 39))
@@ -141,6 +142,21 @@ def test_each_answer_ends_at_its_own_stop_token() -> None:
     assert fast[0].generated.ids == said[:stop]
     assert fast[0].generated.stopped
     assert [reading.generated.ids for reading in fast] == [reading.generated.ids for reading in plain]
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_step_is_replayed_where_its_graph_does_its_work_and_launched_where_it_holds_nothing(
+    empty: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = alone()
+    fast = together(plain)
+    _recording(monkeypatch, empty=empty)
+    for _ in range(3):
+        again = together(fast)
+        Batch(again)
+        assert [reading.generated.ids for reading in again] == [reading.generated.ids for reading in plain]
+    (steps,) = engine_of(fast[0].model).steps.values()
+    assert (steps._graphs is None) is empty
 
 
 def test_shapes_of_decoding_are_kept_and_graphs_let_go() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -210,6 +211,44 @@ def test_another_number_of_image_tokens_is_refused() -> None:
     _, fast = _pair()
     with pytest.raises(InputError, match="16 places for image tokens, 15 were given"):
         logits_at(fast.model, fast.ids(), fast.image_tokens[:, :15], [3])
+
+
+class _Graph:
+    """Stands in for a CUDA graph: does its work when it is replayed, or nothing."""
+
+    def __init__(self, replay: Callable[[], None]) -> None:
+        self.replay = replay
+
+
+def _recording(monkeypatch: pytest.MonkeyPatch, *, empty: bool) -> None:
+    def recorded(works: Mapping[str, Callable[[], None]]) -> dict[str, _Graph]:
+        for work in (*works.values(), *works.values()):
+            work()
+        return {name: _Graph((lambda: None) if empty else work) for name, work in works.items()}
+
+    monkeypatch.setattr(graphs, "captures", lambda _device: True)
+    monkeypatch.setattr(graphs, "_recorded", recorded)
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_graphs_are_replayed_where_they_do_their_work_and_never_where_they_hold_nothing(
+    empty: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain, fast = _pair()
+    _recording(monkeypatch, empty=empty)
+    row = len(plain.prompt.ids) - 1
+    for words in ((20,), (20, 21, 22), (60, 61), (20,)):  # of one shape: launched, captured, replayed
+        prompt = tiny_prompt(plain.model, words=words)
+        slow, quick = replace(plain, prompt=prompt), replace(fast, prompt=prompt)
+        vars(slow)["pixel_values"] = vars(quick)["pixel_values"] = plain.pixel_values
+        row = len(prompt.ids) - 1
+        assert quick.generated.ids == slow.generated.ids
+        torch.testing.assert_close(
+            _gradient(quick, quick.ids(), [row]), _gradient(slow, slow.ids(), [row]), atol=1e-5, rtol=1e-4
+        )
+    works = engine_of(fast.model).passes.values()
+    assert [all(work._graphs[part] is None for part in ("pass", "step")) for work in works] == [empty]
+    assert ("does nothing when it is replayed" in caplog.text) is empty
 
 
 @pytest.mark.gpu

@@ -126,8 +126,8 @@ class Steps:
         self.told = torch.zeros(room + 1, size, 2, dtype=torch.long, device=device)  # id, and whether all was finite
         self.logprobs = torch.zeros(room + 1, size, device=device)
         self.holder: Any = lambda: None  # whose answers these are
-        self._graph: Any = None
-        self._launched = False
+        self._graphs: dict[str, Any] | None = None
+        self._launched = 0
 
     def load(self, keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor], lengths: torch.Tensor) -> None:
         """Keys and values (B, H_kv, length, d) of each layer's prompts."""
@@ -169,18 +169,21 @@ class Steps:
 
     def _do_step(self) -> None:
         """Launches the step the first time, captures it the second time, and replays it from then on."""
-        if self._graph is None and self._launched and graphs.captures(self.model.device):
+        with on_device(self.model.device):
+            self._do_step_here()
+
+    def _do_step_here(self) -> None:
+        if self._graphs is None and self._launched == 1 and graphs.captures(self.model.device):
             kept = [self.token, self.step, self.told, self.logprobs]
             saved = [tensor.clone() for tensor in kept]
-            with on_device(self.model.device):
-                self._graph = graphs.captured({"step": self._take_step})["step"]
+            self._graphs = graphs.captured({"step": self._take_step}, {"step": lambda: self.told})
             for tensor, value in zip(kept, saved, strict=True):  # the warm-up has written them
                 tensor.copy_(value)
-        if self._graph is None:
-            self._launched = True
+        if self._graphs is None:
+            self._launched += 1
             self._take_step()
         else:
-            self._graph.replay()
+            self._graphs["step"].replay()
 
     @torch.no_grad()
     def _take_step(self) -> None:

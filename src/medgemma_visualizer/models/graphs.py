@@ -15,7 +15,7 @@ import logging
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -92,6 +92,11 @@ class Job:
         same = self.tokens.data_ptr() == tokens.data_ptr() and self.tokens.shape == tokens.shape
         unchanged = self.version == tokens._version and self.weights == weights
         return same and unchanged and self.ids == ids and set(rows) <= set(self.rows)
+
+
+def allocated(device: torch.device) -> int:
+    """Bytes that tensors hold on a CUDA device; 0 elsewhere."""
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
 
 
 def captures(device: torch.device) -> bool:
@@ -305,26 +310,57 @@ class _Pass:
             graphs[name].replay()
 
     def _capture(self, part: str) -> None:
-        """Captures the pass and its way back, or a step of decoding; where memory is short it stays launched."""
+        """Captures the pass and its way back, or a step of decoding; where that cannot be it stays launched."""
         works = {"step": self._step} if part == "step" else {"forward": self._forward, "backward": self._backward}
-        before, saved = torch.cuda.memory_allocated(), [t.clone() for t in self._touched()]
-        try:
-            self._graphs[part] = captured(works)
-        except torch.OutOfMemoryError:
-            logger.warning(
-                "Too little GPU memory to capture a pass of %d positions; it is launched.", self.shape.length
-            )
-            self._graphs[part] = None
+        writes = {"forward": lambda: self.logits, "backward": lambda: self.gradient, "step": lambda: self.told}
+        before, saved = allocated(self.model.device), [t.clone() for t in self._touched()]
+        self._graphs[part] = captured(works, writes)
         for kept, value in zip(self._touched(), saved, strict=True):  # the warm-up has written them
             kept.copy_(value)
-        self.bytes += max(0, torch.cuda.memory_allocated() - before)
+        self.bytes += max(0, allocated(self.model.device) - before)
 
     def _touched(self) -> list[torch.Tensor]:
         return [self.token, self.at, self.step, self.slot, self.told, self.logprobs]
 
 
-def captured(works: dict[str, Callable[[], None]]) -> dict[str, torch.cuda.CUDAGraph]:
-    """Graphs of works that follow each other, in one pool of memory."""
+#: What stands in a tensor until a graph that was captured writes it.
+_UNWRITTEN = -1
+#: One capture at a time in a process, whichever device it is of.
+_capturing = threading.Lock()
+
+
+def captured(
+    works: Mapping[str, Callable[[], None]], writes: Mapping[str, Callable[[], torch.Tensor]]
+) -> dict[str, Any] | None:
+    """Graphs of works that follow each other; None where memory is short, or where a graph does not do its work.
+
+    A graph that holds nothing, such as one that listened to another device, would leave what the pass before wrote, and
+    that would be read as new. Each is therefore replayed once and must write.
+
+    Args:
+        works: In their order; they are done twice meanwhile.
+        writes: Of each work, a tensor that it writes.
+    """
+    with _capturing:
+        try:
+            made = _recorded(works)
+        except torch.OutOfMemoryError:
+            logger.warning("Too little GPU memory to capture a pass; it is launched.")
+            return None
+        for name, graph in made.items():
+            writes[name]().detach().fill_(_UNWRITTEN)
+            graph.replay()
+            if bool((writes[name]() == _UNWRITTEN).all()):
+                logger.warning("A pass that was captured does nothing when it is replayed; it is launched instead.")
+                return None
+    return made
+
+
+def _recorded(works: Mapping[str, Callable[[], None]]) -> dict[str, Any]:
+    """CUDA graphs in one pool of memory, after a round that warms up. All on one stream of the current device.
+
+    torch's own stream for captures is of the device that was captured on first, which may be another.
+    """
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -334,7 +370,7 @@ def captured(works: dict[str, Callable[[], None]]) -> dict[str, torch.cuda.CUDAG
     pool, graphs = torch.cuda.graph_pool_handle(), {}
     for name, work in works.items():
         graphs[name] = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graphs[name], pool=pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graphs[name], pool=pool, stream=side, capture_error_mode="thread_local"):
             work()
     return graphs
 
@@ -502,7 +538,7 @@ class Engine:
 
 
 def _limit(device: torch.device) -> int:
-    return min(LIMIT, int(SHARE * torch.cuda.mem_get_info(device)[0])) if captures(device) else LIMIT
+    return min(LIMIT, int(SHARE * torch.cuda.mem_get_info(device)[0])) if device.type == "cuda" else LIMIT
 
 
 def embed(model: Model, ids: tuple[int, ...], tokens: torch.Tensor) -> torch.Tensor:
