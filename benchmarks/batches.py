@@ -190,7 +190,7 @@ def usable(model: Model, number: int) -> list[Reading]:
     return list(found.values())
 
 
-def of_workers(folder: Path, workers: int, numbers: tuple[int, int] = (256, 1280)) -> dict[str, float]:
+def of_workers(folder: Path, workers: int, numbers: tuple[int, int] = (192, 768)) -> dict[str, float]:
     """Cases a second of `run` with so many processes on this card: what the cases between two numbers took."""
     spent = []
     for number in numbers:
@@ -241,17 +241,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("gpu-output"))
     parser.add_argument("--sizes", type=int, nargs="*", default=[1, 4, 8, 16])
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 3], help="processes of `run` on this card")
+    parser.add_argument(
+        "--folder", type=Path, help="of a checkpoint for `run`; that of random weights is made where None"
+    )
     parser.add_argument("--films", type=int, default=32)
     asked = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("No CUDA device is here; benchmarks/run.py measures runs on the processor.")
     asked.out.mkdir(parents=True, exist_ok=True)
-    record = Record(asked.out, (), {"card": clocks(), "versions": library_versions()})
+    record = Record(asked.out, (), {"card": clocks(), "versions": library_versions()}, "batches.json")
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "checkpoint"
+        folder = asked.folder or Path(name) / "checkpoint"
         record.note("rooflines", rooflines)
-        record.note("six layers, fp32, eight together against alone", small)
-        of_one_process(record, asked.sizes, asked.films, folder if asked.workers else None)
+        if asked.sizes:
+            record.note("six layers, fp32, eight together against alone", small)
+        if asked.sizes or not asked.folder:
+            of_one_process(record, asked.sizes, asked.films, None if asked.folder or not asked.workers else folder)
         gc.collect()
         torch.cuda.empty_cache()
         for workers in asked.workers:
