@@ -43,3 +43,14 @@ def test_the_figure_is_a_picture_and_shapes_must_fit():
     assert randomisation_figure(BLOCKS, SIMILARITIES, OUTPUTS, 4.5).mode == "RGB"
     with pytest.raises(InputError, match="3 blocks"):
         randomisation_figure(BLOCKS, SIMILARITIES[:, :2], OUTPUTS, 4.5)
+
+
+def test_a_long_title_is_broken_into_lines_and_stands_clear_of_the_curves(words):
+    title = "integrated_gradients under random weights: pass; token order 256 of 256; the text counts, as it declares"
+    short, long = (randomisation_page(BLOCKS, SIMILARITIES, OUTPUTS, 4.5, text) for text in ("short", title))
+    assert title in words(long)
+    assert (long.get_size_inches()[1] > short.get_size_inches()[1]).all()
+    legend = next(text for text in long.texts if text.get_text().startswith("1 is the trained"))
+    heading = next(text for text in long.texts if text.get_text().startswith("integrated"))
+    assert legend.get_window_extent().y1 <= heading.get_window_extent().y0
+    assert long.axes[0].get_legend().get_window_extent().y1 <= legend.get_window_extent().y0

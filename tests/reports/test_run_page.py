@@ -181,6 +181,17 @@ def test_tables_of_a_run_hold_what_their_level_allows(folder: Path, cases: Any) 
     assert "map" not in tables["full"][0]
 
 
+def test_yes_and_no_are_words_and_counts_whole_numbers(tmp_path: Path) -> None:
+    told = [row("a"), row("b", correct=False, label="no"), row("c", correct=None, truth=None)]
+    text = export_csv(folder_of(tmp_path, told), Level("pseudonymous", SALT))
+    lines = list(csv.DictReader(io.StringIO(text)))
+    assert [line["correct"] for line in lines] == ["true", "false", ""]
+    assert {line["failed"] for line in lines} == {"false"}
+    assert {line["wording"] for line in lines} == {"0"}
+    assert {line["p_yes"] for line in lines} == {"0.95"}  # a probability stays one
+    assert safe_cell(True) == "true"
+
+
 def test_an_unknown_level_is_refused_with_those_that_are() -> None:
     with pytest.raises(InputError, match="Known: aggregate, full, pseudonymous"):
         Level("everything")

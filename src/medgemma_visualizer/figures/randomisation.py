@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from medgemma_visualizer.errors import InputError
-from medgemma_visualizer.figures._page import INK, QUIET, box, page, picture, wrapped, write
+from medgemma_visualizer.figures._page import INK, LINE_HEIGHT, QUIET, box, page, picture, wrapped, write
 
 #: Name, colour and marker of each similarity; colours of Okabe and Ito 2008, markers for readers without them.
 CURVES = (
@@ -23,6 +23,8 @@ CURVES = (
 )
 LEGEND = "1 is the trained model's map, 0 is chance; bands reach from the lowest to the highest draw"
 OUTPUT_COLOUR = "#56789a"
+#: What a title holds at most; one that is longer ends in an ellipsis.
+TITLE_LINES = 4
 WIDTH, LEFT, RIGHT, TOP, SIMILARITY_HEIGHT, GAP, OUTPUT_HEIGHT, NAMES, FOOT = 860, 84, 30, 84, 250, 18, 110, 120, 40
 
 
@@ -66,12 +68,15 @@ def randomisation_page(
 ) -> Figure:
     """The page behind `randomisation_figure`."""
     _check(blocks, similarities, outputs, failed)
-    figure = page(WIDTH, TOP + SIMILARITY_HEIGHT + GAP + OUTPUT_HEIGHT + NAMES + FOOT)
-    write(figure, 12, 12, wrapped(title or "Maps while the model forgets", (WIDTH - 24) * 9 // 11, 1), size=11)
-    write(figure, 12, 34, LEGEND, size=8)
+    words = wrapped(title or "Maps while the model forgets", (WIDTH - 24) * 9 // 11, TITLE_LINES)
+    further = LINE_HEIGHT * 11 // 9 * words.count("\n")
+    top = TOP + further
+    figure = page(WIDTH, top + SIMILARITY_HEIGHT + GAP + OUTPUT_HEIGHT + NAMES + FOOT)
+    write(figure, 12, 12, words, size=11)
+    write(figure, 12, 34 + further, LEGEND, size=8)
     across = WIDTH - LEFT - RIGHT
-    upper = box(figure, LEFT, TOP, across, SIMILARITY_HEIGHT)
-    lower = box(figure, LEFT, TOP + SIMILARITY_HEIGHT + GAP, across, OUTPUT_HEIGHT)
+    upper = box(figure, LEFT, top, across, SIMILARITY_HEIGHT)
+    lower = box(figure, LEFT, top + SIMILARITY_HEIGHT + GAP, across, OUTPUT_HEIGHT)
     _similarity(upper, similarities, pass_mark)
     _output(lower, outputs, output)
     for axes in (upper, lower):

@@ -90,7 +90,12 @@ def exported(rows: Iterable[Mapping[str, Any]], level: Level) -> list[dict[str, 
 
 
 def safe_cell(value: object) -> object:
-    """A cell that no spreadsheet runs: text that would start a formula gets an apostrophe; numbers stay numbers."""
+    """A cell that no spreadsheet runs: text that would start a formula gets an apostrophe; numbers stay numbers.
+
+    Yes and no are written "true" and "false", no value as an empty cell.
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
     if not isinstance(value, str):
         return "" if value is None or value != value else value
     return f"'{value}" if value.startswith(_FORMULA) else value

@@ -25,7 +25,7 @@ from medgemma_visualizer.reports._run_html import PAGE
 from medgemma_visualizer.reports.export import DATA_USE, LEVELS, Level, as_csv, exported
 from medgemma_visualizer.runs.films import film_digest
 from medgemma_visualizer.runs.folder import PARTS
-from medgemma_visualizer.runs.results import VALUE, written
+from medgemma_visualizer.runs.results import VALUE, WHOLE, YES_OR_NO, written
 from medgemma_visualizer.runs.summary import (
     Columns,
     Share,
@@ -291,8 +291,16 @@ def export_csv(folder: Path, level: Level, seed: int = 0) -> str:
         return as_csv(aggregate_lines(summarise_run(folder, seed)))
     columns = columns_of(folder, words=level.films)
     names, values = list(columns), list(columns.values())
-    rows = (dict(zip(names, map(_plain, row), strict=True)) for row in zip(*values, strict=True))
+    rows = (dict(zip(names, map(_cell, names, row), strict=True)) for row in zip(*values, strict=True))
     return as_csv(exported(rows, level))
+
+
+def _cell(name: str, value: Any) -> Any:
+    """As the column has it: `columns_of` reads yes and no, and whole numbers, as floats, NaN where there is none."""
+    given = _plain(value)
+    if isinstance(given, float) and given == given:
+        return bool(given) if name in YES_OR_NO else int(given) if name in WHOLE else given
+    return given
 
 
 def aggregate_lines(summary: Summary) -> list[dict[str, Any]]:

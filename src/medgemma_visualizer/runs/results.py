@@ -71,6 +71,9 @@ _FACTS = {
     "rows": "int16",
     "cols": "int16",
 }
+#: Columns whose numbers, where read as floats, stand for yes and no, and for whole numbers.
+YES_OR_NO = frozenset(name for name, kind in _FACTS.items() if kind == "bool")
+WHOLE = frozenset(name for name, kind in _FACTS.items() if kind.startswith("int"))
 #: What a run ends with where the disk does: nothing is damaged, and the same command goes on.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 

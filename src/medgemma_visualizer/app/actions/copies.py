@@ -138,6 +138,8 @@ def as_csv(rows: Iterable[Sequence[object]]) -> bytes:
 
 def _is_number(cell: object) -> bool:
     """Whether it is a number, or text that is one, alone or with its interval as tables here write it."""
+    if isinstance(cell, bool):
+        return False
     if isinstance(cell, str) and _WITH_INTERVAL.fullmatch(cell):
         return True
     try:
