@@ -29,8 +29,9 @@ from medgemma_visualizer.data.dicom import FOR_PROCESSING
 from medgemma_visualizer.data.photo import picture
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.heatmaps import METHODS, explain_words
-from medgemma_visualizer.records import Heatmap
+from medgemma_visualizer.records import Heatmap, Score
 from medgemma_visualizer.scores.agreement import agreement_scores
+from medgemma_visualizer.scores.verdict import NO_BETTER, scored
 from medgemma_visualizer.settings import DEFAULT_RENDERING
 
 QUICKLY = Settings(method="relevance")
@@ -244,6 +245,15 @@ def test_scores_stand_beside_their_chance_regional_focus_and_entropy_first(desk,
     assert "5.545" in told  # ln 256, the entropy of a map that knows nothing
 
 
+def test_the_target_of_a_score_is_the_whole_rule_that_decides_its_status():
+    better, worse = (Score("x", 0.8, "higher", chance, "", 0.7) for chance in (0.2, 0.9))
+    assert actions.score_row(better)[2] == "≥ 0.7, above chance"
+    assert scored("inside_body_ratio", 0.8, "higher", 0.9).verdict == NO_BETTER  # although it is over 0.7
+    assert actions.score_row(worse)[2] == "≥ 0.7, above chance"
+    assert actions.score_row(Score("x", 0.5, "lower", 1.0))[2] == "below chance"
+    assert actions.score_row(Score("x", "upper_left"))[2] == ""
+
+
 def test_the_viewer_gets_the_grids_own_numbers_and_the_known_region(desk, session, cases):
     grid = analysed(desk, session, cases[0].question).analysis.heatmap.map
     shown = actions.shown(session)
@@ -340,6 +350,10 @@ def test_no_text_is_a_formula_to_a_spreadsheet(text):
     ((first, number, minus),) = csv.reader(io.StringIO(copies.as_csv([(text, -0.5, "-0.5")]).decode(), newline=""))
     assert first == f"'{text}"
     assert (number, minus) == ("-0.5", "-0.5")  # numbers stay numbers
+
+
+def test_yes_and_no_are_words_to_a_spreadsheet():
+    assert copies.as_csv([(True, False, None, 1.0)]) == b"true,false,,1.0\r\n"
 
 
 def test_commas_quotes_and_breaks_stay_in_their_cell():

@@ -111,7 +111,7 @@ def test_people_read_the_table_the_verdict_and_whether_to_trust(
     done = call("check", "--no-sanity", "--out", "results", *QUICK)
     assert (done.code, done.err) == (0, "")
     assert re.search(r"Metric +Value +Target +Chance +Status", done.out)
-    for row in (r"deletion_auc_spec, mean +[\d.-]+ +≥ 0.5 ", r"insertion_auc, blur +[\d.-]+ +above chance "):
+    for row in (r"deletion_auc_spec, mean +[\d.-]+ +≥ 0.5, above ", r"insertion_auc, blur +[\d.-]+ +above random "):
         assert re.search(row, done.out), row
     assert re.search(r"Verdict +This map is .*95 % interval", done.out)
     assert re.search(r"Trust +(with care|do not trust): ", done.out)
@@ -204,8 +204,33 @@ def test_the_quadrant_test_is_reported_and_neither_passed_nor_failed() -> None:
     assert said == "not more than half in all four; upper left 0.20, upper right 0.90"
 
 
-def test_targets_are_thresholds_or_the_side_of_chance() -> None:
-    assert checked.target_of(Score("x", 1.0, "higher", 0.1, threshold=0.5)) == "≥ 0.5"
+def test_a_target_is_the_rule_that_decides_the_status() -> None:
+    right, noise = toy_check(cause()), toy_check(np.random.default_rng(2).random(GRID))
+    assert checked.rule(right, "srg:blur") == "above random maps (95 %)"
+    assert checked.rule(noise, "insertion_auc_spec:blur") == "≥ 0.3, above random maps (95 %)"
+    assert checked.rule(right, "prior:blur") == ""
+    quadrants = QuadrantTest("planted", {"upper left": 0.2, "upper right": 0.9}, {})
+    assert checked.rule(toy_check(cause(), quadrants=quadrants), "quadrant_test") == "> 0.5 in all four (not required)"
+
+
+def test_a_smooth_map_that_passes_over_the_mark_has_the_second_way_to_pass_beside_it() -> None:
+    name, reason = "randomisation_spearman", "spearman; p = 0.21 against shifted maps"
+    over = Score(name, 0.247, "lower", 0.2, "good", 0.1, 5, reason=reason)
+    found = toy_check(cause(), randomisation=SimpleNamespace(scores=Scores({name: over})))
+    (row,) = [row for row in checked.rows(found) if row[0] == name]
+    assert row == (name, "0.247", "≤ 0.1, or no more than shifted maps (p ≥ 0.05)", "0.200", f"passed; {reason}")
+
+
+@pytest.mark.parametrize("name", ["random_target_opposite", "random_target_other"])
+def test_a_map_for_another_target_must_not_be_the_same(name: str) -> None:
+    for verdict, said in (("poor", "failed; blind"), ("", "another map")):
+        score = Score(name, 0.5, "lower", verdict=verdict, reason="blind" if verdict else "")
+        found = toy_check(cause(), random_target=SimpleNamespace(scores=Scores({name: score})))
+        assert (checked.rule(found, name), checked.status(found, name)) == ("not the same map", said)
+
+
+def test_targets_are_thresholds_and_the_side_of_chance() -> None:
+    assert checked.target_of(Score("x", 1.0, "higher", 0.1, threshold=0.5)) == "≥ 0.5, above chance"
     assert checked.target_of(Score("x", 1.0, "lower", threshold=0.1)) == "≤ 0.1"
     assert checked.target_of(Score("x", 1.0, "lower", 0.1)) == "below chance"
     assert checked.target_of(Score("x", 1.0, "higher")) == ""

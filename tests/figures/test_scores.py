@@ -18,7 +18,13 @@ SCORES = {
 
 def test_every_score_shows_value_chance_target_and_verdict_in_words(words):
     said = words(scores_page(SCORES))
-    for phrase in ("0.83 ✓ good", "chance 0.62 · target 0.7", "5.1 ✗ poor", "lower is better", "lower_left"):
+    for phrase in (
+        "0.83 ✓ good",
+        "chance 0.62 · target ≥ 0.7, better than chance",
+        "5.1 ✗ poor",
+        "lower is better",
+        "lower_left",
+    ):
         assert phrase in said
     assert "95 % interval -0.9 to -0.2 · n = 12" in said
 

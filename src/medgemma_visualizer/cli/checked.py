@@ -13,10 +13,10 @@ from rich.table import Table
 from medgemma_visualizer.checks.trust import Trust
 from medgemma_visualizer.checks.whole import Check
 from medgemma_visualizer.cli.output import Part, line
-from medgemma_visualizer.telling.analysis import plain
-from medgemma_visualizer.telling.check import HEADINGS, asked, document, pictures, rows, status, target_of
+from medgemma_visualizer.telling.analysis import plain, target_of
+from medgemma_visualizer.telling.check import HEADINGS, asked, document, pictures, rows, rule, status
 
-__all__ = ["lines", "parts", "pictures", "plain", "status", "table", "target_of", "trust_part"]
+__all__ = ["lines", "parts", "pictures", "plain", "rows", "rule", "status", "table", "target_of", "trust_part"]
 
 STYLES = {"trust": "green", "with care": "yellow", "do not trust": "bold red"}
 

@@ -80,10 +80,18 @@ def _words(score: Score) -> str:
     return f"{score.value:.3g}{verdict}"
 
 
+def _target(score: Score) -> str:
+    """The rule that makes it good."""
+    if score.threshold is None or score.direction == "none":
+        return ""
+    sign = "≥" if score.direction == "higher" else "≤"
+    return f"target {sign} {score.threshold:g}{'' if score.chance is None else ', better than chance'}"
+
+
 def _context(score: Score) -> str:
     parts = [
         "" if score.chance is None else f"chance {score.chance:.3g}",
-        "" if score.threshold is None else f"target {score.threshold:g}",
+        _target(score),
         "" if score.interval is None else f"95 % interval {score.interval[0]:.3g} to {score.interval[1]:.3g}",
         "" if score.n == 1 else f"n = {score.n}",
         score.reason,

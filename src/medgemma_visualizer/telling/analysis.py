@@ -75,6 +75,16 @@ def chance_of(score: Score) -> str:
     return "" if score.chance is None else f"{score.chance:z.3f}"
 
 
+def target_of(score: Score) -> str:
+    """The rule that makes it good, as words: the threshold, and on which side of chance it must lie; "" without one."""
+    if score.direction == "none":
+        return ""
+    higher = score.direction == "higher"
+    bound = "" if score.threshold is None else f"{'≥' if higher else '≤'} {score.threshold:g}"
+    side = "" if score.chance is None else f"{'above' if higher else 'below'} chance"
+    return ", ".join(part for part in (bound, side) if part)
+
+
 def plain(values: np.ndarray) -> Any:
     """An array as nested lists, None in place of what is not a finite number."""
     found = values.astype(object)

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medgemma_visualizer.checks.controls import Comparison
-from medgemma_visualizer.checks.randomisation import PASS, PREFIX, Randomisation
+from medgemma_visualizer.checks.random_target import OPPOSITE, OTHER
+from medgemma_visualizer.checks.randomisation import PASS, PREFIX, SIGNIFICANCE, Randomisation
 from medgemma_visualizer.checks.suite import Curves
+from medgemma_visualizer.checks.token_order import BRIGHT
 from medgemma_visualizer.checks.whole import Check
 from medgemma_visualizer.figures.curves import curves_figure
 from medgemma_visualizer.figures.randomisation import randomisation_figure
-from medgemma_visualizer.records import Score
 from medgemma_visualizer.scores.verdict import NO_BETTER
-from medgemma_visualizer.telling.analysis import chance_of, plain, score_as_document, value_of
+from medgemma_visualizer.telling.analysis import chance_of, plain, score_as_document, target_of, value_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -42,6 +43,17 @@ OPTIONAL = ("infidelity", "faithfulness_correlation")
 TESTS = {"good": "passed", "poor": "failed"}
 #: The specification's test is reported, not required: what answers a question need not be what is bright.
 QUADRANTS = {"good": "more than half in all four", "poor": "not more than half in all four"}
+#: A map for another target may be anything but the same map.
+OTHERS = {"poor": "failed", "": "another map"}
+#: Rules of numbers that a threshold and a chance level alone do not decide.
+RULES = {
+    f"{PREFIX['cascading']}_spearman": f"≤ {PASS:g}, or no more than shifted maps (p ≥ {SIGNIFICANCE:g})",
+    OPPOSITE: "not the same map",
+    OTHER: "not the same map",
+    "text_dependence": "as the method declares",
+    "token_order": "all cells",
+    "quadrant_test": f"> {BRIGHT:g} in all four (not required)",
+}
 STANDINGS = {"better": "better than random", "worse": "worse than random", "none": "no better than random"}
 #: Columns of the table (specification, tab 4, and the chance level).
 HEADINGS = ("Metric", "Value", "Target", "Chance", "Status")
@@ -52,7 +64,7 @@ def rows(check: Check) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     for key in _shown(check):
         score = check.scores[key]
-        told = (value_of(score), target_of(score), chance_of(score))
+        told = (value_of(score), rule(check, key), chance_of(score))
         found.append((key.replace(":", ", "), *told, status(check, key)))
     return found
 
@@ -67,13 +79,13 @@ def _shown(check: Check) -> Iterator[str]:
     yield from (key for key in told if ":" not in key)
 
 
-def target_of(score: Score) -> str:
-    """The threshold of the specification or the pass mark; else on which side of chance the number must lie."""
-    if score.direction == "none":
-        return ""
-    if score.threshold is not None:
-        return f"{'≥' if score.direction == 'higher' else '≤'} {score.threshold:g}"
-    return "" if score.chance is None else f"{'above' if score.direction == 'higher' else 'below'} chance"
+def rule(check: Check, key: str) -> str:
+    """What decides the number's status: against random maps it must lie outside 95 % of their differences."""
+    score = check.scores[key]
+    if score.name in RULES:
+        return RULES[score.name]
+    compared = check.faithfulness is not None and key in check.faithfulness.comparisons
+    return target_of(score).replace(" chance", " random maps (95 %)") if compared else target_of(score)
 
 
 def status(check: Check, key: str) -> str:
@@ -83,7 +95,7 @@ def status(check: Check, key: str) -> str:
     if score.value is None:
         return score.reason
     if comparison is None:
-        words = QUADRANTS if key == "quadrant_test" else TESTS
+        words = {"quadrant_test": QUADRANTS, OPPOSITE: OTHERS, OTHER: OTHERS}.get(key, TESTS)
         return "; ".join(part for part in (words.get(score.verdict, score.verdict), score.reason) if part)
     if comparison.mute:
         return f"says nothing: {comparison.imputer} changes next to nothing"
@@ -156,7 +168,8 @@ def document(check: Check) -> dict[str, Any]:
 
 def _score(check: Check, key: str) -> dict[str, Any]:
     faithful = check.faithfulness
-    told: dict[str, Any] = score_as_document(check.scores[key]) | {"status": status(check, key)}
+    told: dict[str, Any] = score_as_document(check.scores[key])
+    told |= {"target": rule(check, key), "status": status(check, key)}
     if faithful is not None and key in faithful.controls:
         told["controls"] = dict(faithful.controls[key])
     if faithful is not None and key in faithful.comparisons:

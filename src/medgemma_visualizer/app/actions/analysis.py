@@ -33,7 +33,7 @@ from medgemma_visualizer.heatmaps import METHODS, TextSide, explain_words
 from medgemma_visualizer.records import Answer, Case, Heatmap, Score, Scores
 from medgemma_visualizer.scores.agreement import agreement_scores
 from medgemma_visualizer.settings import QUICK_METHOD, VIZ_CONFIG
-from medgemma_visualizer.telling.analysis import document, words_as_document
+from medgemma_visualizer.telling.analysis import document, target_of, words_as_document
 
 if TYPE_CHECKING:
     from medgemma_visualizer.models.adapter import Model
@@ -390,11 +390,9 @@ def scores_part(scores: dict[str, Score], caption: str) -> Safe:
 
 def score_row(score: Score) -> tuple[object, ...]:
     """Metric, value, target, chance, which way is better, status."""
-    sign = {"higher": "≥", "lower": "≤", "none": ""}[score.direction]
-    target = "" if score.threshold is None or not sign else f"{sign} {score.threshold:g}"
     value = words.NOT_APPLICABLE if score.value is None else score.value
     better = "" if score.direction == "none" else score.direction
-    return score.name, value, target, score.chance, better, score.verdict or score.reason
+    return score.name, value, target_of(score), score.chance, better, score.verdict or score.reason
 
 
 def words_part(found: Found) -> Safe:
