@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from medgemma_visualizer.app import build, serve
+from medgemma_visualizer.app import build, doors, serve, uploads
 from medgemma_visualizer.app.desk import Cancelled
 from medgemma_visualizer.app.session import Session
 from medgemma_visualizer.errors import InputError
@@ -28,11 +29,11 @@ pytestmark = pytest.mark.usefixtures("loops")
     [("127.0.0.1", True), ("127.3.2.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False)],
 )
 def test_only_loopback_addresses_are_this_machines_alone(host, alone):
-    assert serve.is_loopback(host) is alone
+    assert doors.is_loopback(host) is alone
 
 
 def test_a_host_that_only_begins_like_loopback_lets_others_in():
-    assert not serve.is_loopback("127.0.0.1.example.org")
+    assert not doors.is_loopback("127.0.0.1.example.org")
 
 
 def test_nobody_is_let_in_from_outside_without_a_password(demo):
@@ -160,6 +161,96 @@ def test_the_server_fetches_nothing_for_anybody(page, monkeypatch, way):
     assert set(asked) == {"127.0.0.1"}  # this test's own
 
 
+def upload_event(page, **file):
+    """What a browser asks when a film was chosen, with a file of one's own choice."""
+    (number,) = [n for n, fn in page.demo.fns.items() if fn.name == "upload" and fn.targets[0][1] == "upload"]
+    data = [None] * len(page.demo.fns[number].inputs)
+    told = {"orig_name": "film.png", "size": 6, "mime_type": "image/png", "meta": {"_type": "gradio.FileData"}, **file}
+    data[1] = {name: value for name, value in told.items() if value is not None}
+    return {"data": data, "fn_index": number, "session_hash": "somebody"}
+
+
+OUTSIDE = "http://outside.example/dot.png"
+
+
+@pytest.mark.parametrize(
+    "way", ["queue/join", "queue/join/", "run/predict", "api/upload", "call/upload", "call/v2/upload"]
+)
+@pytest.mark.parametrize(
+    "file",
+    [
+        {"path": OUTSIDE},
+        {"path": OUTSIDE, "meta": None},
+        {"path": "/etc/hostname"},
+        {"path": "{folder}"},
+        {"path": "{folder}/../elsewhere.png"},
+        {"path": "{folder}/film.png", "url": OUTSIDE},
+        {"path": "{folder}/film.png", "url": "http://["},
+        {"path": ["{folder}/film.png"]},
+    ],
+)
+def test_a_file_that_was_not_sent_here_is_refused_and_not_fetched(page, monkeypatch, way, file):
+    asked, look_up = [], socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda host, *how, **more: asked.append(host) or look_up(host, *how, **more)
+    )
+    named = {key: value.format(folder=page.folder) if isinstance(value, str) else value for key, value in file.items()}
+    event = upload_event(page, **named)
+    for told in ("application/json", "text/plain"):
+        answer = httpx.post(f"{page.url}gradio_api/{way}", content=json.dumps(event), headers={"content-type": told})
+        assert (answer.status_code, answer.text.count(".")) == (400, 1)
+    assert set(asked) == {"127.0.0.1"}  # this test's own
+    assert [path for path in page.folder.rglob("*") if path.is_file()] == []
+
+
+def test_a_file_is_refused_however_deep_it_lies_and_so_is_what_cannot_be_looked_through(page):
+    event = upload_event(page)
+    hidden = {**event, "data": [], "event_data": {"look": [{"a": [{"path": OUTSIDE}]}]}}
+    assert httpx.post(f"{page.url}gradio_api/queue/join", json=hidden).status_code == 400
+    deep = "[" * 100_000 + "]" * 100_000
+    assert httpx.post(f"{page.url}gradio_api/queue/join", content=deep).status_code == 400
+    large = b'{"data": ["' + b"x" * doors.MAX_ASKED + b'"]}'
+    assert httpx.post(f"{page.url}gradio_api/queue/join", content=large).status_code == 413
+    assert httpx.post(f"{page.url}gradio_api/queue/join", content=b"no JSON").status_code == 422
+
+
+@pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")  # of Gradio's queue
+def test_a_film_that_was_sent_here_is_read_and_removed(page, cases):
+    film = Path(cases[0].image).read_bytes()
+    sent = httpx.post(page.url + "gradio_api/upload", files={"files": ("film.png", film)}).raise_for_status().json()
+    event = upload_event(page, path=sent[0], url=f"{page.url}gradio_api/file={sent[0]}")
+    with httpx.stream("GET", page.url + "gradio_api/heartbeat/somebody") as line:
+        assert line.status_code == 200
+        httpx.post(page.url + "gradio_api/queue/join", json=event).raise_for_status()
+        kept = page.demo.app.state_holder.session_data
+        assert within(20, lambda: [one for one in sessions(kept, "somebody") if one.upload is not None])
+        assert not Path(sent[0]).exists()
+
+
+def test_a_file_that_nobody_asked_about_goes_after_some_minutes_and_one_that_arrives_stays(page):
+    (sent,) = httpx.post(page.url + "gradio_api/upload", files={"files": ("film.png", b"a film")}).json()
+    (second,) = httpx.post(page.url + "gradio_api/upload", files={"files": ("film.png", b"another")}).json()
+    now = time.time()
+    os.utime(sent, (now, now - uploads.AGE_S - 1))
+    os.utime(second, (now, now - uploads.AGE_S + 60))
+    uploads.sweep(page.folder, now - uploads.AGE_S)
+    assert not Path(sent).parent.exists()
+    assert Path(second).read_bytes() == b"another"
+    uploads.sweep(page.folder, now)
+    assert list(page.folder.iterdir()) == []
+
+
+def test_the_folder_of_uploads_is_looked_through_while_the_page_is_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(uploads, "LOOK_S", 0.05)
+    old, young = tmp_path / "old.png", tmp_path / "young.png"
+    for file, age in ((old, uploads.AGE_S + 5), (young, 0)):
+        file.write_bytes(b"a film")
+        os.utime(file, (time.time() - age,) * 2)
+    with uploads.swept(tmp_path):
+        assert within(5, lambda: not old.exists())
+    assert young.exists()
+
+
 def test_no_address_writes_what_a_visitor_did_to_the_disk(page):
     assert httpx.get(page.url + "gradio_api/deep_link", params={"session_hash": "somebody"}).status_code == 404
     film = {"video": ("film.mp4", b"a film")}
@@ -239,10 +330,15 @@ def test_what_an_event_shows_after_its_visitor_has_left_is_forgotten_too(page, m
     assert "back" in holder.session_data
 
 
+def sessions(kept, name):
+    """The sessions of a visitor."""
+    states = list(kept[name].state_data.values()) if name in kept else []
+    return [one for one in states if isinstance(one, Session)]
+
+
 def asked_by(kept, name):
     """The sessions of a visitor who has been answered."""
-    states = list(kept[name].state_data.values()) if name in kept else []
-    return [one for one in states if isinstance(one, Session) and one.analysis is not None]
+    return [one for one in sessions(kept, name) if one.analysis is not None]
 
 
 def within(seconds, comes_true):

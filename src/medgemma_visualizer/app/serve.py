@@ -1,13 +1,12 @@
 """Opens the page: where it listens, who is let in, what may lie on the disk and for how long.
 
 Knows addresses, passwords and the private folder of a start; knows nothing about what the page shows. The server asks
-nothing of other machines, and its answers forbid the browser to.
+nothing of other machines. What may be asked of it is for `doors` to say.
 """
 
 from __future__ import annotations
 
 import getpass
-import ipaddress
 import logging
 import os
 import shutil
@@ -21,8 +20,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from medgemma_visualizer.app.doors import doors, headers, is_loopback, own_files
+from medgemma_visualizer.app.uploads import swept
 from medgemma_visualizer.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,22 +49,6 @@ SILENT = {
     "DISABLE_TELEMETRY": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-#: What the browser may load: this server's own files, and data inside the page.
-POLICY = (
-    "default-src 'self'; img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' data: blob:; "
-    "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; connect-src 'self' data: "
-    "blob:; frame-ancestors 'none'; form-action 'self'; base-uri 'self'; object-src 'none'"
-)
-HEADERS = {
-    "content-security-policy": POLICY,
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-    "cache-control": "no-store",
-}
-
-#: Ways of Gradio's that the page does not need: they hand out files, ask other machines, or write to the disk.
-CLOSED = tuple(f"/gradio_api/{way}" for way in ("file", "proxy", "deep_link", "process_recording"))
-
 Credentials = list[tuple[str, str]]
 
 
@@ -139,8 +123,8 @@ def opened(
     """
     let_in = admitted(host, auth)
     place = free_port(host, port)
-    with _private_folder() as folder:
-        demo = _launched([model, *others], cases, host, place, let_in)
+    with _private_folder() as folder, swept(folder):
+        demo = _launched([model, *others], cases, host, place, let_in, folder)
         try:
             moved = f"Port {port} is taken; the page is at port {place} instead." if port not in (0, place) else ""
             yield Opened(_url(host, place), folder, moved, demo)
@@ -172,16 +156,6 @@ def admitted(host: str, auth: str | Credentials | None) -> Credentials | None:
             f"'user:password', or --auth prompt; or leave --host out."
         )
     return credentials(auth) if isinstance(auth, str) else auth
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def credentials(auth: str) -> Credentials:
@@ -272,7 +246,12 @@ def _private_folder() -> Iterator[Path]:
 
 
 def _launched(
-    models: Sequence[Model], cases: QuestionSet | None, host: str, port: int, auth: Credentials | None
+    models: Sequence[Model],
+    cases: QuestionSet | None,
+    host: str,
+    port: int,
+    auth: Credentials | None,
+    folder: Path,
 ) -> Any:
     """Builds the page and starts its server."""
     from medgemma_visualizer.app import style  # these load Gradio, after `SILENT` is set
@@ -305,77 +284,11 @@ def _launched(
         css=style.CSS,
         head=style.HEAD,
         app_kwargs={
-            "middleware": [_headers(), _doors(open_to_all=auth is None)],
+            "middleware": [headers(), doors(open_to_all=auth is None), own_files(folder)],
             **dict.fromkeys(("docs_url", "redoc_url", "openapi_url")),
         },
     )
     return demo
-
-
-def _headers() -> Any:
-    """Adds `HEADERS` to every answer."""
-    from starlette.middleware import Middleware
-
-    added = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-
-    class Headers:
-        def __init__(self, app: Any) -> None:
-            self.app = app
-
-        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            fixed = scope.get("path", "").startswith(("/assets/", "/static/"))  # the page's own scripts may be kept
-
-            async def sending(message: Any) -> None:
-                if message["type"] == "http.response.start":
-                    there = {name for name, _ in message["headers"]} | ({b"cache-control"} if fixed else set())
-                    message["headers"] = [*message["headers"], *((n, v) for n, v in added if n not in there)]
-                await send(message)
-
-            await self.app(scope, receive, sending)
-
-    return Middleware(Headers)
-
-
-def _doors(open_to_all: bool) -> Any:
-    """Refuses `CLOSED`, what another site's page asks, and, where no password does, whoever names another machine.
-
-    Gradio lets every site's page ask with a visitor's cookie, and read the answers, unless it is asked as localhost. A
-    page can also have its own name lead to this machine (DNS rebinding); the name stays in the request. An upload's
-    address would serve it to everybody who has that address.
-    """
-    from starlette.middleware import Middleware
-    from starlette.responses import PlainTextResponse
-
-    class Doors:
-        def __init__(self, app: Any) -> None:
-            self.app = app
-
-        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            app = self.app
-            if scope["type"] == "http" and scope["path"].startswith(CLOSED):
-                app = PlainTextResponse("The page does not need this address, so it is closed.", 404)
-            elif scope["type"] == "http" and open_to_all and not is_loopback(_named(scope)):
-                app = PlainTextResponse("This page is for its own machine: open it at 127.0.0.1, or use --auth.", 403)
-            elif scope["type"] == "http" and _from_another_site(scope):
-                app = PlainTextResponse("Only this page itself may ask here; a proxy before it passes Host on.", 403)
-            await app(scope, receive, send)
-
-    return Middleware(Doors)
-
-
-def _named(scope: Any) -> str:
-    """The machine that a request names, without its port; "" where it names none."""
-    host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
-
-
-def _from_another_site(scope: Any) -> bool:
-    """Whether the page that asks came from elsewhere, which browsers tell."""
-    told = dict(scope["headers"])
-    return b"origin" in told and told[b"origin"].partition(b"://")[2] != told.get(b"host")
 
 
 @contextmanager
