@@ -163,11 +163,15 @@ def test_a_task_whose_process_leaves_is_tried_again(tmp_path: Path) -> None:
 class Pretended:
     """A Ray that says how much it has."""
 
-    def __init__(self, **resources: float) -> None:
-        self.resources = resources
+    def __init__(self, *machines: dict[str, float], **resources: float) -> None:
+        self.machines, self.resources = machines, resources
 
     def cluster_resources(self) -> dict[str, float]:
         return self.resources
+
+    def nodes(self) -> list[dict[str, Any]]:
+        lost = {"Alive": False, "Resources": {"CPU": 512.0, "GPU": 512.0}}
+        return [lost, *({"Alive": True, "Resources": there} for there in self.machines)]
 
 
 @pytest.mark.parametrize(
@@ -185,3 +189,11 @@ def test_no_more_shards_are_under_way_than_the_cluster_holds_twice(
     resources: dict[str, float], needs: dict[str, Any], bound: int
 ) -> None:
     assert Cluster(lambda: None, **needs)._bound(Pretended(**resources)) == bound  # type: ignore[arg-type,return-value]
+
+
+@pytest.mark.parametrize(
+    ("needs", "sharers"), [({"gpus": 1}, 8), ({"gpus": 0.5}, 16), ({"gpus": 1, "workers": 3}, 3), ({"gpus": 16}, 1)]
+)
+def test_workers_share_the_cores_of_the_machine_that_holds_most_of_them(needs: dict[str, Any], sharers: int) -> None:
+    ray: Any = Pretended({"CPU": 4}, {"CPU": 64, "GPU": 8}, {"CPU": 64, "GPU": 2})
+    assert Cluster(lambda: None, **needs)._sharers(ray) == sharers  # type: ignore[arg-type,return-value]

@@ -238,6 +238,17 @@ def test_results_are_the_same_for_any_number_of_workers(
 
 
 @pytest.mark.slow
+def test_workers_know_how_many_share_the_cores(
+    demo: Any, six: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        local, "_together", lambda job, todo, pulse, stop, workers, loads: shared.append((job.sharers, workers))
+    )
+    start.run(start.local(demo, PLAN, 8, [lambda: demo]), six, tmp_path, PLAN, shard_size=2)
+    assert shared == [(3, 3)]  # three shards keep three workers busy
+
+
 def test_a_worker_that_dies_is_told_with_the_next_step(demo: Any, six: list[Any], tmp_path: Path) -> None:
     engine = start.local(demo, PLAN, 2, [functools.partial(os._exit, 3)])
     with pytest.raises(VisualizerError, match="fewer --workers"):

@@ -21,6 +21,7 @@ from medgemma_visualizer.runs.films import MOST_READERS, film_digest
 from medgemma_visualizer.runs.folder import PARTS, note_took, part_path, took
 from medgemma_visualizer.runs.plan import Shard
 from medgemma_visualizer.runs.results import read_rows, settled
+from medgemma_visualizer.runs.work import cores
 
 Group = Sequence[Case]  # cases of one picture
 _SHOWN = 5
@@ -59,15 +60,16 @@ def refuse_changed(folder: Path, shards: Sequence[Shard]) -> None:
     doubtful = [(shard, groups) for shard in parted if (groups := _doubtful(folder, shard))]
     total, looked = sum(len(groups) for _, groups in doubtful), 0
     changed: dict[int, int] = {}
-    with ThreadPoolExecutor(min(MOST_READERS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(MOST_READERS, cores())) as pool:
         for shard, groups in doubtful:
             tell(looked, total, "films looked at again")
+            marks = marks_of(groups)  # before the films are read: one that changes meanwhile is looked at again later
             number = _changed(pool, groups, _asked(folder, shard))
             if number:
                 changed[shard.index] = number
             else:
                 known = took(folder, shard.index)
-                note_took(folder, shard.index, replace(known, films={**known.films, **marks_of(groups)}))
+                note_took(folder, shard.index, replace(known, films={**known.films, **marks}))
             looked += len(groups)
     if changed:
         raise InputError(_told(folder, changed))

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,9 @@ class Cluster:
 
     def _watch(self, ray: Any, job: Job, shards: Sequence[Shard], pulse: Pulse, stop: Callable[[], bool]) -> None:
         """Keeps a bounded number of shards under way, the next one given out as one is done."""
-        task = self._task(ray, _shard)
-        halt = job.folder / "progress" / f"{_STOP}-{os.getpid()}"
+        task, job = self._task(ray, _shard), replace(job, sharers=self._sharers(ray))
+        halt = job.folder / "progress" / f"{_STOP}-{socket.gethostname()}-{os.getpid()}"
+        halt.unlink(missing_ok=True)  # of a driver that was killed while it stopped
         waiting = list(reversed(shards))
         under_way: list[Any] = []
         try:
@@ -112,11 +114,17 @@ class Cluster:
 
     def _bound(self, ray: Any) -> int:
         """How many shards may be under way: machines come and go."""
-        there = ray.cluster_resources()
+        return self.workers or max(1, self._fit(ray.cluster_resources())) * IN_FLIGHT
+
+    def _sharers(self, ray: Any) -> int:
+        """Workers that share the cores of one machine, where it is full of them."""
+        fullest = max((self._fit(node["Resources"]) for node in ray.nodes() if node["Alive"]), default=1)
+        return max(1, min(fullest, self.workers or fullest))
+
+    def _fit(self, there: Mapping[str, float]) -> int:
+        """Workers that so many CPU and GPU hold."""
         fit = int(there.get("CPU", 0) // self.cpus) if self.cpus else IN_FLIGHT
-        if self.gpus:
-            fit = min(fit, int(there.get("GPU", 0) / self.gpus))
-        return self.workers or max(1, fit) * IN_FLIGHT
+        return min(fit, int(there.get("GPU", 0) / self.gpus)) if self.gpus else fit
 
 
 def connected(address: str | None) -> Any:

@@ -7,7 +7,6 @@ once, halves are tried.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
@@ -25,19 +24,26 @@ from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.devices import cleanup_memory
 from medgemma_visualizer.models.forward import image_tokens, prepared
 from medgemma_visualizer.records import Case
+from medgemma_visualizer.runs.work import cores
 from medgemma_visualizer.scores.body import body_mask
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 OUT_OF_MEMORY = "the device's memory does not hold this case; use --batch 1, a larger device, or another method"
-#: Threads that read pictures at most; more would only wait for each other.
-MOST_READERS = 8
+#: Threads that read pictures at most: no more pictures are under way where sixteen are asked together.
+MOST_READERS = 32
 
 
-def readers(model: Model) -> int:
-    """Threads that read pictures while the model computes: one where it computes on the same cores."""
-    return 1 if model.device.type == "cpu" else max(1, min(MOST_READERS, (os.cpu_count() or 2) - 1))
+def readers(model: Model, sharers: int = 1) -> int:
+    """Threads that read pictures while the model computes: one where it computes on the same cores.
+
+    Beside a GPU all cores of this process but the one that asks, or its share of them.
+
+    Args:
+        sharers: Processes that work on these cores, this one included.
+    """
+    return 1 if model.device.type == "cpu" else max(1, min(MOST_READERS, cores() // sharers - 1))
 
 
 @dataclass(frozen=True)

@@ -56,11 +56,13 @@ class Job:
         folder: Of the run.
         plan: What is asked.
         manifest: What was planned.
+        sharers: Processes that work on it on one machine, and share its cores.
     """
 
     folder: Path
     plan: RunPlan
     manifest: Manifest
+    sharers: int = 1
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def do_shard(
     rows = [row for row in before if row["case_id"] not in again]
     marks = marks_of(todo)  # before the films are read: one that changes meanwhile is looked at again later
     answered: list[Answered] = []
-    for one in ask_all(model, todo, job.plan, stop):
+    for one in ask_all(model, todo, job.plan, stop, job.sharers):
         answered.append(one)
         tell_cases(len(one.cases), one.failed)
     rows += [row for one in answered for row in one.rows]
@@ -198,7 +200,7 @@ def carry_out(
 ) -> Outcome:
     """Does what these shards lack. Results are the same for any number of workers.
 
-    SIGTERM and Ctrl-C end the work after the picture in hand; what was asked until then is kept.
+    SIGTERM and Ctrl-C end the work after the pictures in hand; what was asked until then is kept.
 
     Args:
         job: The run; its folder has been begun.
@@ -217,7 +219,8 @@ def carry_out(
         if workers == 1 or not loads:
             _alone(job, todo, model, pulse, stop)
         else:
-            _together(job, todo, pulse, stop, min(workers, max(len(todo), 1)), loads)
+            crew = min(workers, max(len(todo), 1))
+            _together(replace(job, sharers=crew), todo, pulse, stop, crew, loads)
 
     return overseen(job, shards, work)
 

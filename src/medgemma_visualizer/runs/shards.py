@@ -83,7 +83,11 @@ class Answered:
 
 
 def ask_all(
-    model: Model, groups: Sequence[Group], plan: RunPlan, stop: Callable[[], bool] = lambda: False
+    model: Model,
+    groups: Sequence[Group],
+    plan: RunPlan,
+    stop: Callable[[], bool] = lambda: False,
+    sharers: int = 1,
 ) -> Iterator[Answered]:
     """Asks every case of some pictures; results come picture by picture, in order.
 
@@ -96,8 +100,9 @@ def ask_all(
         groups: Cases of one picture each.
         plan: What is asked.
         stop: Asked between batches; where it says True the work ends after the batch in hand.
+        sharers: Processes that read pictures on this machine's cores, this one included.
     """
-    with one_thread(), ThreadPoolExecutor(readers(model)) as pool:
+    with one_thread(), ThreadPoolExecutor(readers(model, sharers)) as pool:
         films = ahead(pool, lambda group: film_of(model, group[0]), groups, 2 * plan.batch)
         batches = [groups[start : start + plan.batch] for start in range(0, len(groups), plan.batch)]
         seen = _seen_ahead(model, batches, films, plan)

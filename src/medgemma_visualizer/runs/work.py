@@ -7,7 +7,9 @@ a model computes on one thread here, in every process and also where there is ju
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -17,7 +19,7 @@ from typing import Protocol, TypeVar
 
 from medgemma_visualizer.errors import InputError, VisualizerError
 from medgemma_visualizer.models.adapter import Model
-from medgemma_visualizer.progress import listening, track
+from medgemma_visualizer.progress import one_step, track
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -56,6 +58,14 @@ def crew(model: Model, workers: int = 1, load: Load | None = None) -> Iterator[E
         yield lambda function, items, what: _shared(pool, function, items, what)
 
 
+def cores() -> int:
+    """Processor cores that this process may use, as a scheduler or `taskset` left them; at least one.
+
+    A container's quota of processor time is not seen, and elsewhere than on Linux all of the machine's are counted.
+    """
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """One thread for torch inside the block, as many as before afterwards."""
@@ -70,8 +80,8 @@ def one_thread() -> Iterator[None]:
 
 
 def _alone(function: Callable[[Model, T], R], model: Model, item: T) -> R:
-    """Steps inside an item are nobody's progress: items are counted."""
-    with one_thread(), listening(lambda done, total, what: None):
+    """Items are counted; steps inside one are heard by those only who want to know of parts."""
+    with one_thread(), one_step():
         return function(model, item)
 
 
