@@ -74,6 +74,27 @@ def test_a_missing_file_of_passwords_is_named(tmp_path):
         serve.credentials(str(tmp_path / "absent"))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="modes of files tell who may read them on POSIX systems")
+@pytest.mark.parametrize(
+    ("mode", "warned"), [(0o600, False), (0o700, False), (0o620, False), (0o640, True), (0o604, True), (0o644, True)]
+)
+def test_a_file_of_passwords_that_others_can_read_is_warned_of_in_one_sentence(tmp_path, mode, warned):
+    file = tmp_path / "let-in"
+    file.write_text("ann:secret\n", encoding="utf-8")
+    file.chmod(mode)
+    said = serve.open_to_read(str(file))
+    assert bool(said) is warned
+    if warned:
+        assert str(file) in said
+        assert "chmod 600" in said
+        assert "secret" not in said
+
+
+@pytest.mark.parametrize("auth", [None, "prompt", [("ann", "secret")]])
+def test_who_gives_no_file_is_not_warned_of_one(auth):
+    assert serve.open_to_read(auth) == ""
+
+
 def test_a_password_is_asked_for_at_a_terminal_only(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("ann\n"))
     with pytest.raises(InputError, match="terminal"):

@@ -48,6 +48,20 @@ def test_the_page_gets_model_cases_and_who_may_enter(
     assert len(given["cases"]) > 100
 
 
+def test_a_file_of_passwords_that_others_can_read_is_warned_of_and_the_page_opens(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(verbs, "load_model", lambda name, **how: "the model")
+    monkeypatch.setattr(serve, "serve", lambda *told, **rest: None)
+    file = tmp_path / "let-in"
+    file.write_text("ann:secret\n", encoding="utf-8")
+    file.chmod(0o644)
+    told = call("app", "--auth", str(file))
+    assert (told.code, told.out.startswith("Warning"), "secret" in told.out) == (0, True, False)
+    file.chmod(0o600)
+    assert "Warning" not in call("app", "--auth", str(file)).out
+
+
 def test_a_model_is_loaded_on_each_device(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
     monkeypatch.setattr(verbs, "load_model", lambda name, **how: how["device"])

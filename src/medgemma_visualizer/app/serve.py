@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import sys
 import tempfile
 import threading
@@ -90,8 +91,9 @@ def serve(
     """
     # Stopping is heard before anything lies on the disk: the page answers before `opened` comes back.
     with _stopping() as stopped, opened(model, host, port, auth, cases=cases, others=others) as page:
-        if page.moved:
-            say(page.moved)
+        for said in (open_to_read(auth), page.moved):
+            if said:
+                say(said)
         say(f"Open {page.url} in a browser. Stop with Ctrl-C.")
         stopped.wait()
 
@@ -165,6 +167,18 @@ def credentials(auth: str) -> Credentials:
         InputError: The file cannot be read or holds a line that is none; no keyboard; an empty password.
     """
     return [_prompted()] if auth == PROMPT else _from_file(Path(auth))
+
+
+def open_to_read(auth: str | Credentials | None) -> str:
+    """A warning where other users of this machine can read the file of passwords; "" where they cannot.
+
+    POSIX systems only: elsewhere a file's mode does not tell.
+    """
+    if os.name != "posix" or not isinstance(auth, str) or auth == PROMPT:
+        return ""
+    if not Path(auth).stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        return ""
+    return f"Other users of this machine can read the passwords in {auth!r}: chmod 600 makes them yours alone."
 
 
 def _prompted() -> tuple[str, str]:

@@ -43,7 +43,7 @@ def app(
     quantize: o.Quantize = None,
 ) -> None:
     """Open the web page: for this machine only, unless told otherwise. Nothing that visitors do stays on the disk."""
-    from medgemma_visualizer.app.serve import SILENT, admitted, serve
+    from medgemma_visualizer.app.serve import SILENT, admitted, open_to_read, serve
     from medgemma_visualizer.cli import output
 
     os.environ.update(SILENT)  # before the libraries that read it are loaded
@@ -52,6 +52,8 @@ def app(
             raise InputError(f"--gpu {gpu} and --device {device} contradict each other. Give one of them.")
         device = f"cuda:{gpu}"
     let_in = admitted(host, auth)
+    if warning := open_to_read(auth):
+        output.show(output.line("Warning", warning, "yellow"))
     with output.status(f"Loading {model}", quiet=False, bars=model != "demo"):
         from medgemma_visualizer import verbs
 
