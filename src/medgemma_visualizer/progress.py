@@ -24,12 +24,29 @@ Listener = Callable[[int, int, str], None]
 T = TypeVar("T")
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+_hears_parts: ContextVar[bool] = ContextVar("hears_parts", default=False)
 
 
 @contextmanager
-def listening(listener: Listener) -> Iterator[None]:
-    """Sends the progress of everything inside the block to `listener`."""
-    before = _listener.set(listener)
+def listening(listener: Listener, *, parts: bool = False) -> Iterator[None]:
+    """Sends the progress of everything inside the block to `listener`.
+
+    Args:
+        listener: Is told of every step.
+        parts: Whether it also hears what is counted inside a step that stands for itself (`one_step`).
+    """
+    before, heard = _listener.set(listener), _hears_parts.set(parts)
+    try:
+        yield
+    finally:
+        _hears_parts.reset(heard)
+        _listener.reset(before)
+
+
+@contextmanager
+def one_step() -> Iterator[None]:
+    """What is counted inside the block is part of a step counted outside: only a listener for parts hears of it."""
+    before = _listener.set(_listener.get() if _hears_parts.get() else None)
     try:
         yield
     finally:

@@ -11,10 +11,11 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from medgemma_visualizer import runs
 from medgemma_visualizer.app.actions import league as actions
-from medgemma_visualizer.app.desk import Desk, Progress
+from medgemma_visualizer.app.desk import Cancelled, Desk, Progress
 from medgemma_visualizer.app.session import Session
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.runs import CONTROLS, metric_of
@@ -124,6 +125,22 @@ def test_a_league_that_is_measured_is_shown_to_nobody_else(desk, cases, shown, m
 
 
 @pytest.mark.slow
+def test_measuring_counts_inside_a_case_and_ends_there_with_the_model_as_it_was(demo, cases):
+    desk, session, threads = Desk(demo), Session(), torch.get_num_threads()
+    weights = [tensor.clone() for tensor in desk.double.hf.parameters()]
+    steps = actions.measure(desk, session, cases, 2, ["relevance"], sanity_cases=1)
+    first = next(step for step in steps if step.within is not None)
+    assert (first.what, first.done, first.total) == ("cases", 0, 2)
+    session.stop()
+    told = []
+    with pytest.raises(Cancelled):
+        told.extend(steps)
+    assert {(step.what, step.done) for step in told} <= {("cases", 0)}  # not even the case in hand was waited for
+    assert session.measured is None
+    assert torch.get_num_threads() == threads
+    assert all(torch.equal(now, was) for now, was in zip(desk.double.hf.parameters(), weights, strict=True))
+
+
 def test_what_is_measured_is_the_visitors_own(desk, cases, shown):
     mine, other = Session(), Session()
     *_, built = actions.measure(desk, mine, cases, 2, ["cross_attention"], sanity_cases=0)

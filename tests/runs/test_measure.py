@@ -13,7 +13,7 @@ from medgemma_visualizer.data.photo import picture
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.grid import coverage
 from medgemma_visualizer.models.reading import read
-from medgemma_visualizer.progress import listening
+from medgemma_visualizer.progress import listening, track
 from medgemma_visualizer.records import Case
 from medgemma_visualizer.runs import CONTROLS, REFERENCE
 from medgemma_visualizer.runs.build import plan_for, sample
@@ -184,3 +184,21 @@ def test_steps_inside_a_case_are_nobodys_progress(demo, shown):
     with listening(lambda done, total, what: heard.append((done, total, what))), crew(demo) as each:
         each(lambda model, case: read(model, picture(case), case.question).answer, shown[:2], "cases")
     assert heard == [(0, 2, "cases"), (1, 2, "cases"), (2, 2, "cases")]
+
+
+def test_who_wants_to_know_of_parts_hears_the_steps_inside_a_case_and_can_end_the_work_there(demo, shown):
+    from medgemma_visualizer.runs.work import crew
+
+    heard = []
+
+    def listen(done, total, what):
+        heard.append((done, total, what))
+        if what == "steps" and done == 1:
+            raise KeyboardInterrupt
+
+    def steps(model, case):
+        return list(track(range(3), total=3, what="steps"))
+
+    with pytest.raises(KeyboardInterrupt), listening(listen, parts=True), crew(demo) as each:
+        each(steps, shown[:2], "cases")
+    assert heard == [(0, 2, "cases"), (0, 3, "steps"), (1, 3, "steps")]

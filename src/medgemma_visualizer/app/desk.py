@@ -178,7 +178,11 @@ class Desk:
 
         def do() -> None:
             try:
-                with on_device(self.model.device), self._turn(job, changes_weights) as model, listening(job.tell):
+                with (
+                    on_device(self.model.device),
+                    self._turn(job, changes_weights) as model,
+                    listening(job.tell, parts=True),
+                ):
                     outcome.append(Result(within_memory(work, model)))
             except BaseException as error:  # handed to the visitor's thread below
                 outcome.append(error)
