@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 from PIL import Image, ImageOps
 
+from medgemma_visualizer.data import grayscale, picture
 from medgemma_visualizer.runs.folder import Beat, say
 from medgemma_visualizer.runs.local import Pulse
 from tests.cli.conftest import Call
 from tests.mimic_tree import tool
-from tests.runs.run_helpers import parts_of
+from tests.radiographs import radiograph, saved
+from tests.runs.run_helpers import parts_of, rows_of
 
 QUICK = ("--method", "cross_attention", "--cases", "4", "--shard-size", "2", "--max-new-tokens", "4")
 
@@ -189,6 +191,50 @@ def test_the_page_is_written_again_at_any_level_with_a_table(done: Path, call: C
     assert "4 cases were answered by both runs" in Path("again.html").read_text()
 
 
+def test_the_rendering_of_dicom_files_is_part_of_the_run_its_rows_command_and_page(
+    call: Call, answering: None, cases: Any
+) -> None:
+    films = Path("films")
+    films.mkdir()
+    pixels = grayscale(picture(cases[0]))
+    for name in ("IM0001", "two.dcm"):  # a name need not say what a file is
+        saved(radiograph(pixels, bits=8, WindowCenter=128, WindowWidth=256), films / name)
+    (films / "three.png").write_bytes(Path(cases[0].image).read_bytes())
+    asked = (
+        "run",
+        "films",
+        "-q",
+        "Is there a pleural effusion?",
+        "--method",
+        "cross_attention",
+        "--max-new-tokens",
+        "4",
+    )
+    for name in ("dicom-voi", "mimic-jpg"):
+        found = call(*asked, "--rendering", name, "--out", name)
+        assert found.code == 0, found.err
+    one, other = ({row["case_id"]: row for row in rows_of(Path(name))} for name in ("dicom-voi", "mimic-jpg"))
+    assert sorted(row["rendering"] for row in other.values()) == ["", "mimic-jpg", "mimic-jpg"]
+    assert sorted(row["rendering"] for row in one.values()) == ["", "dicom-voi", "dicom-voi"]
+    changed = {key for key in one if one[key]["image_sha256"] != other[key]["image_sha256"]}
+    assert changed == {key for key in one if one[key]["rendering"]}
+    assert "--rendering mimic-jpg" in json.loads(Path("mimic-jpg/manifest.json").read_text())["command"]
+    assert "--rendering mimic-jpg" in Path("mimic-jpg/commands.txt").read_text()
+    assert "as mimic-jpg" in Path("mimic-jpg/report.html").read_text()
+    shown = ("report", "mimic-jpg", "--level", "full", "--cases", "films", "-q", asked[3])
+    assert call(*shown, "--out", "full.html").code == 0
+    refused = call(*asked, "--rendering", "mimic-jpg", "--out", "dicom-voi")
+    assert refused.code == 2
+    assert 'asked.rendering: "dicom-voi" → "mimic-jpg"' in refused.err
+
+
+def test_a_rendering_is_refused_where_no_film_is_a_dicom_file(call: Call, answering: None) -> None:
+    found = call("run", *QUICK, "--rendering", "mimic-jpg", "--out", "run")
+    assert found.code == 2
+    assert "none of these films is one" in found.err
+    assert not Path("run/manifest.json").exists()
+
+
 def test_a_run_without_a_part_is_named_where_two_are_compared(done: Path, call: Call) -> None:
     shutil.copytree(done, "other")
     shutil.rmtree("other/parts")
@@ -205,6 +251,8 @@ def test_a_run_without_a_part_is_named_where_two_are_compared(done: Path, call: 
         (("run", "--method", "relevance", "--checks", "all"), "faithfulness"),
         (("run", "--method", "relevance", "--shard", "5/4"), "such as 3/8"),
         (("run", "--engine", "spark"), "engine"),
+        (("run", "--method", "relevance", "--rendering", "jpg"), "mimic-jpg"),
+        (("run", "--method", "relevance", "--rendering", "dicom-voi:0"), "from 1"),
         (("run", "--engine", "ray"), "--method"),
         (("status", "nowhere"), "no folder of a run"),
         (("report", "nowhere"), "no folder of a run"),

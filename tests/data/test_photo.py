@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medgemma_visualizer.data.photo import grayscale, open_image, picture
+from medgemma_visualizer.data.photo import grayscale, open_image, picture, rendered
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.records import Case
 from medgemma_visualizer.settings import INPUT_LIMITS
@@ -544,3 +544,22 @@ def test_a_float_tiff_with_nan(tmp_path: Path) -> None:
 @pytest.mark.parametrize("thing", [None, 3, b"bytes", [1, 2]])
 def test_other_things(thing: object) -> None:
     assert type(thing).__name__ in refusal(thing)
+
+
+def test_only_dicom_files_take_another_rendering_by_what_they_hold_and_not_by_name(tmp_path: Path) -> None:
+    (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM")
+    saved(tmp_path, "two.png", Image.fromarray(RAMP))
+    made = Image.fromarray(RAMP)  # of a DICOM file, so that it stays as it was made
+    cases = [
+        Case("0", tmp_path / "IM0001", "?"),
+        Case("1", tmp_path / "two.png", "?"),
+        Case("2", tmp_path / "gone.dcm", "?", rendering="dicom-voi"),
+        Case("3", tmp_path / "gone.png", "?"),
+        Case("4", made, "?", rendering="dicom-voi"),
+    ]
+    found = rendered(cases, "mimic-jpg")
+    assert [case.rendering for case in found] == ["mimic-jpg", None, "mimic-jpg", None, "dicom-voi"]
+    assert rendered(cases, None) is cases
+    for none in (cases[1:2], cases[3:]):
+        with pytest.raises(InputError, match="none of these films is one"):
+            rendered(none, "mimic-jpg")

@@ -195,3 +195,19 @@ def test_yes_and_no_are_words_and_counts_whole_numbers(tmp_path: Path) -> None:
 def test_an_unknown_level_is_refused_with_those_that_are() -> None:
     with pytest.raises(InputError, match="Known: aggregate, full, pseudonymous"):
         Level("everything")
+
+
+def test_a_film_is_shown_in_the_rendering_that_it_was_asked_about_in(demo: Any, cases: Any, tmp_path: Path) -> None:
+    from tests.radiographs import radiograph, saved
+
+    from medgemma_visualizer.data import grayscale, picture
+    from medgemma_visualizer.records import Case
+
+    path = saved(
+        radiograph(grayscale(picture(cases[0])), bits=8, WindowCenter=128, WindowWidth=256), tmp_path / "f.dcm"
+    )
+    case = Case("f", path, cases[0].question, truth="no")  # which is wrong, so that it is shown
+    run(demo, [case], tmp_path / "run", RunPlan(("cross_attention",), max_new_tokens=4, rendering="mimic-jpg"))
+    page = write_run_page(tmp_path / "run", tmp_path / "page.html", level=Level("full"), cases=[case]).read_text()
+    assert "Film with the map of case f" in page
+    assert "as mimic-jpg, where the film is one" in page

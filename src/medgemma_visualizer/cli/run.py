@@ -44,6 +44,7 @@ def run(
     seed: Annotated[int, typer.Option(min=0, help="Of everything drawn by lot.")] = 0,
     max_new_tokens: o.MaxNewTokens = MODEL_CONFIG["max_new_tokens"],
     text_first: o.TextFirst = False,
+    rendering: o.Rendering = None,
     engine: Annotated[str, typer.Option(help="local: this machine. ray: a cluster.")] = "local",
     workers: Annotated[int, typer.Option(min=1, help="Processes; the results are the same for any number.")] = 1,
     shard: Annotated[str | None, typer.Option(help="Of a job array: i/n, such as 3/8. None: all.")] = None,
@@ -79,7 +80,8 @@ def run(
     told: dict[str, Any] = {"--methods": ",".join(_names(method, methods)) or None, "--checks": checks or None}
     told |= {"--prompts": prompts or None, "--target": target, "--cases": number, "--imputers": imputers}
     told |= {"--space": space, "--steps": steps, "--seed": seed, "--max-new-tokens": max_new_tokens}
-    told |= {"--text-first": text_first or None, "--shard-size": shard_size, "--batch": batch}
+    told |= {"--text-first": text_first or None, "--rendering": rendering}
+    told |= {"--shard-size": shard_size, "--batch": batch}
     told |= {"--question": question, "--images": images, "--regions": regions, "--quantize": quantize}
     with output.status(f"Loading {model}", quiet=as_json, bars=model != "demo"):
         from medgemma_visualizer.runs import start
@@ -99,6 +101,7 @@ def run(
             max_new_tokens=max_new_tokens,
             image_first=not text_first,
             batch=batch or _BATCH["cpu"],
+            rendering=rendering,
         )
         made = _on_ray if engine == "ray" else _local
         doer, plan = made(model, plan, batch, workers, load, cluster)

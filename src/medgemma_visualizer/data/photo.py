@@ -12,8 +12,9 @@ import os
 import stat
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -119,6 +120,30 @@ def picture(case: Case) -> Image.Image:
 def rendering_by_name(film: Path) -> str | None:
     """The default rendering where a file's name says that it is DICOM's, None for other pictures; opens nothing."""
     return DEFAULT_RENDERING if film.suffix.lower() in DICOM_SUFFIXES else None
+
+
+def rendered(cases: Sequence[Case], rendering: str | None) -> Sequence[Case]:
+    """The cases, those whose film is a DICOM file in this rendering; all as they are where None.
+
+    Raises:
+        InputError: None of the films is a DICOM file.
+    """
+    if rendering is None:
+        return cases
+    found = [replace(case, rendering=rendering) if _shows_dicom(case) else case for case in cases]
+    if cases and all(new is old for new, old in zip(found, cases, strict=True)):
+        raise InputError(f"--rendering {rendering!r} is for DICOM files, and none of these films is one; leave it out.")
+    return found
+
+
+def _shows_dicom(case: Case) -> bool:
+    """As is known of the case, else as its file says, whose name need not tell; a picture in memory is made already."""
+    if not isinstance(case.image, str | os.PathLike):
+        return False
+    try:
+        return case.rendering is not None or is_dicom(case.image)
+    except InputError:  # told where the film is read
+        return False
 
 
 def is_lateral(view: str | None) -> bool:

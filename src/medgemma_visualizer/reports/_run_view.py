@@ -102,9 +102,11 @@ def facts(summary: Summary) -> dict[str, str]:
     checks = ", ".join(asked["checks"]) or "none"
     if asked["checks"]:
         checks += f" (cells replaced by {' and '.join(asked['imputers'])}, in {asked['space']}, {asked['steps']} steps)"
+    films = {"DICOM files": f"as {asked['rendering']}, where the film is one"} if asked.get("rendering") else {}
     return {
         "Model": f"{model['name']}, revision {model['revision'] or 'unknown'}, {model['dtype']} on {model['device']}",
         "Cases": f"{manifest.n} from {manifest.source or 'an unnamed source'}",
+        **films,
         "Methods": ", ".join(label(name) for name in asked["methods"]),
         "Target": asked["target"] or "yes against no, or the answer where it is neither",
         "Checks": checks,

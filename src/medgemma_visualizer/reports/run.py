@@ -7,7 +7,7 @@ alone; films come in only where their cases are given and the level allows it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +241,7 @@ def _drawn(one: Shown, case: Case | None) -> tuple[Image.Image | None, str]:
     """The map over its film where that is given and is still the film that was asked about; else the map alone."""
     if case is not None:
         try:
-            film = picture(case)
+            film = picture(replace(case, rendering=one.row["rendering"] or case.rendering))  # as the run chose
         except VisualizerError:
             film = None
         if film is not None and film_digest(film) == one.row["image_sha256"]:

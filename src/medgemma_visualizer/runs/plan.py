@@ -55,6 +55,7 @@ class RunPlan:
         max_new_tokens: Bound on an answer's length.
         image_first: Whether the image precedes the question.
         batch: Pictures that go through the model together.
+        rendering: How DICOM files become films, as in `data.dicom.read_dicom`; each case's own where None.
     """
 
     methods: tuple[str, ...]
@@ -68,6 +69,7 @@ class RunPlan:
     max_new_tokens: int = MODEL_CONFIG["max_new_tokens"]
     image_first: bool = True
     batch: int = 1
+    rendering: str | None = None
 
 
 def checked_plan(plan: RunPlan) -> RunPlan:
@@ -93,6 +95,10 @@ def checked_plan(plan: RunPlan) -> RunPlan:
         raise InputError("A run needs at least one method and one imputer; see `methods`.")
     if plan.target is not None:
         check_target(plan.target)
+    if plan.rendering is not None:
+        from medgemma_visualizer.data.dicom import rendering_of  # loads pydicom, which nobody else needs
+
+        rendering_of(plan.rendering)
     _check_numbers(plan)
     return plan
 

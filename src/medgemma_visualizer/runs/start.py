@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medgemma_visualizer.data.photo import rendered
 from medgemma_visualizer.errors import unknown_name
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.records import Case
@@ -93,6 +94,7 @@ def run(
         VisualizerError: The disk is full, a worker ended, or nothing but failures.
     """
     checked_plan(plan)
+    cases = rendered(cases, plan.rendering)
     shards = shards_of(cases, shard_size, plan.batch)
     mine = share_of(shards, shard)
     about = {"source": source, "left_out": dict(left_out or {}), "notes": tuple(notes), "command": command}
