@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.visitor import ANALYSIS, TABS, Visitor
+from tests.browser.visitor import ANALYSIS, LONG, TABS, Visitor
 
 SEVERE = {"serious", "critical"}
 
@@ -79,6 +79,56 @@ def test_what_pins_files_errors_and_comparisons_bring_has_no_serious_violation_e
     found += violations(visitor)
     visitor.in_scheme("dark")
     assert found + violations(visitor) == []
+
+
+def in_both(visitor: Visitor) -> list[str]:
+    """What is seriously wrong in light, then in dark."""
+    found = violations(visitor)
+    visitor.in_scheme("dark")
+    return found + violations(visitor)
+
+
+def test_the_list_of_keys_and_the_league_have_no_serious_violation(visitor: Visitor, axe: str) -> None:
+    visitor.page.evaluate(axe)
+    visitor.page.evaluate("document.activeElement.blur()")
+    visitor.page.keyboard.press("?")
+    visitor.find("dialog#mv-keys[open]").wait_for()
+    found = in_both(visitor)
+    visitor.page.keyboard.press("Escape")
+    visitor.opens("Method Trust")
+    visitor.find("#trust-table table").wait_for(timeout=ANALYSIS)
+    for section in visitor.find("#tab-trust button.label-wrap:visible").all():
+        section.click()
+    visitor.takes("trust-method", "Relevance")
+    visitor.find("#trust-examples-run").click()
+    visitor.find("#trust-examples figure").first.wait_for(timeout=LONG)
+    assert found + in_both(visitor) == []
+
+
+def test_a_result_for_a_paper_has_no_serious_violation(visitor: Visitor, axe: str) -> None:
+    visitor.page.evaluate(axe)
+    visitor.page.get_by_label("Paper", exact=True).check()
+    visitor.find("#analysis-run").click()
+    visitor.find("#analysis-more table, #analysis-more img").first.wait_for(timeout=LONG)
+    assert in_both(visitor) == []
+
+
+@pytest.mark.slow
+def test_curves_table_and_verdict_of_a_validation_have_no_serious_violation(visitor: Visitor, axe: str) -> None:
+    visitor.page.evaluate(axe)
+    visitor.opens("Faithfulness Validation")
+    visitor.find("#faithfulness-validate").click()
+    visitor.find("#faithfulness-table table").wait_for(timeout=LONG)
+    assert in_both(visitor) == []
+
+
+@pytest.mark.slow
+def test_curves_and_tests_of_sanity_checks_have_no_serious_violation(visitor: Visitor, axe: str) -> None:
+    visitor.page.evaluate(axe)
+    visitor.opens("Faithfulness Validation")
+    visitor.find("#faithfulness-sanity").click()
+    visitor.find("#faithfulness-checks img").first.wait_for(timeout=LONG)
+    assert in_both(visitor) == []
 
 
 def test_the_rules_do_find_what_is_wrong(visitor: Visitor, axe: str) -> None:
