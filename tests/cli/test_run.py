@@ -104,6 +104,19 @@ def test_another_run_in_the_same_folder_is_refused_with_the_difference(done: Pat
     assert "It was begun by: medgemma-visualizer run demo" in " ".join(found.err.split())
 
 
+def test_a_run_goes_on_with_the_batch_that_it_began_with_whatever_would_fit_by_now(
+    call: Call, answering: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medgemma_visualizer.models import batches
+
+    for fits, asked in ((2, "4 cases asked"), (8, "0 cases asked")):
+        monkeypatch.setattr(batches, "batch_for", lambda *_, fits=fits: fits)
+        found = call("run", *QUICK, "--out", "run")
+        assert found.code == 0, found.err
+        assert asked in found.out
+    assert "asked.batch: 2 → 4" in call("run", *QUICK, "--out", "run", "--batch", "4").err
+
+
 def test_other_cases_in_the_same_folder_are_told_in_words(done: Path, call: Call, cases: Any) -> None:
     found = call("run", *("5" if word == "4" and k == 3 else word for k, word in enumerate(QUICK)), "--out", "run")
     assert found.code == 2

@@ -103,6 +103,22 @@ def test_attention_of_prompt_and_answer_is_read_off_the_pass_that_answered(varia
         np.testing.assert_allclose(traced.weights, expected.weights, atol=1e-5)
 
 
+def test_every_question_about_one_picture_is_read_off_the_pass_that_answered_it(monkeypatch: Any) -> None:
+    plain = alone()
+    other = replaced(plain[0], prompt=plain[2].prompt)
+    fast = together([plain[0], plain[1], other])
+    vars(fast[2])["image_tokens"] = fast[0].image_tokens
+    batch = Batch(fast)
+    monkeypatch.setattr(graphs, "launched_attention", None)  # no other pass may be needed
+    monkeypatch.setattr(graphs, "_Pass", None)
+    for one, quick in zip((plain[0], other), (fast[0], fast[2]), strict=True):
+        rows = [len(one.prompt.ids) - 1]
+        assert batch.knows(quick.prompt.ids, quick.image_tokens, rows)
+        traced = attention_rows(quick.model, quick.ids(), quick.image_tokens, rows)
+        expected = attention_rows(one.model, one.ids(), one.image_tokens, rows)
+        np.testing.assert_allclose(traced.weights, expected.weights, atol=1e-5)
+
+
 def test_what_a_later_batch_has_written_over_is_not_read_as_ones_own() -> None:
     plain = alone()
     first, second = together(plain), together(plain[::-1])
@@ -183,15 +199,27 @@ def test_only_what_one_pass_can_read_goes_together() -> None:
     assert not go_together([replace(first, prompt=tiny_prompt(first.model, words=(20,) * graphs.LONGEST))])
 
 
+def of_4b_shape(monkeypatch: Any, gib: float) -> Any:
+    """MedGemma 4B's shape: 30,720 + 20,480 numbers of two bytes in each of 34 layers and 320 positions, 1.04 GiB; and
+    8 GiB of weights."""
+    config = SimpleNamespace(intermediate_size=10240, hidden_size=2560)
+    weights = SimpleNamespace(parameters=lambda: [SimpleNamespace(nbytes=2**32)] * 2)
+    monkeypatch.setattr(batches, "free_bytes", lambda _device: int(gib * 2**30))
+    return SimpleNamespace(
+        device=None, dtype=torch.bfloat16, grid=(16, 16), n_layers=34, text=SimpleNamespace(config=config), hf=weights
+    )
+
+
 @pytest.mark.parametrize(("gib", "size"), [(0.0, 1), (2, 1), (4, 2), (8, 4), (16, 8), (32, 16), (100, 16)])
 def test_as_many_go_together_as_fit_into_the_free_memory(gib: float, size: int, monkeypatch: Any) -> None:
-    """MedGemma 4B's shape: 30,720 + 20,480 numbers of two bytes in each of 34 layers and 320 positions, 1.04 GiB."""
-    config = SimpleNamespace(intermediate_size=10240, hidden_size=2560)
-    model: Any = SimpleNamespace(
-        device=None, dtype=torch.bfloat16, grid=(16, 16), n_layers=34, text=SimpleNamespace(config=config)
-    )
-    monkeypatch.setattr(batches, "free_bytes", lambda _device: gib * 2**30)
-    assert batches.batch_for(model) == size
+    assert batches.batch_for(of_4b_shape(monkeypatch, gib)) == size
+
+
+@pytest.mark.parametrize(("gib", "others", "size"), [(70, 1, 16), (70, 3, 8), (70, 4, 4), (70, 8, 1), (5, 1, 1)])
+def test_workers_on_one_card_share_its_memory_and_each_has_its_weights(
+    gib: float, others: int, size: int, monkeypatch: Any
+) -> None:
+    assert batches.batch_for(of_4b_shape(monkeypatch, gib), others) == size
 
 
 def test_on_a_processor_nothing_is_won_by_going_together() -> None:

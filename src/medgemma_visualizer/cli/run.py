@@ -89,6 +89,7 @@ def run(
 
         start.refuse_unknown_engine(engine)
         share_of((), shard)
+        batch = batch or _batch_before(folder)
         plan = RunPlan(
             methods=tuple(_names(method, methods)),
             checks=tuple(_split(checks)),
@@ -117,6 +118,13 @@ def run(
     _tell(done, folder, mlflow, as_json=as_json)
 
 
+def _batch_before(folder: Path) -> int | None:
+    """Pictures that the run in a folder asks together, so that it goes on alike however much memory is free by now."""
+    from medgemma_visualizer.runs.folder import MANIFEST, load_manifest
+
+    return int(load_manifest(folder).asked["asked"]["batch"]) if (folder / MANIFEST).exists() else None
+
+
 def _names(method: str | None, methods: str | None) -> list[str]:
     """Those of both options, each once."""
     return list(dict.fromkeys([*([method] if method else []), *_split(methods or "")]))
@@ -141,8 +149,10 @@ def _local(
         checked_plan(plan)
     loaded = verbs.load_model(name, **load)
     chosen = plan.methods or (verbs.recommended_method(loaded),)
-    plan = checked_plan(replace(plan, methods=chosen, batch=batch or batch_for(loaded)))
-    return start.local(loaded, plan, workers, _loads(name, loaded, load) if workers > 1 else ()), plan
+    loads = _loads(name, loaded, load) if workers > 1 else []
+    on_each = -(-workers // len(loads)) if loads else 0
+    plan = checked_plan(replace(plan, methods=chosen, batch=batch or batch_for(loaded, on_each)))
+    return start.local(loaded, plan, workers, loads), plan
 
 
 def _loads(name: str, loaded: Model, load: Mapping[str, Any]) -> list[Callable[[], Model]]:

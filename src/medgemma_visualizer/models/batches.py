@@ -32,19 +32,25 @@ MOST = 16
 SHARE = 0.7
 
 
-def batch_for(model: Model) -> int:
+def batch_for(model: Model, others: int = 0) -> int:
     """How many pictures go well together on the model's device: a power of two up to `MOST`, 1 on a processor.
 
     What a picture takes is what the decoder keeps of its prompt until the way back: about three rows of the
     intermediate size and eight of the hidden size for each position and layer.
+
+    Args:
+        others: Processes that will load the same model onto this device and work instead of this one; 0 where this one
+            works.
     """
     free = free_bytes(model.device)
     if free is None:
         return 1
+    if others:
+        free = free // others - sum(weight.nbytes for weight in model.hf.parameters())
     config = model.text.config
     row = (3 * config.intermediate_size + 8 * config.hidden_size) * model.dtype.itemsize
     positions = rounded(model.grid[0] * model.grid[1] + graphs.STEP)
-    number = int(SHARE * free / (row * model.n_layers * positions))
+    number = int(SHARE * max(0, free) / (row * model.n_layers * positions))
     return max(1, min(MOST, 1 << max(0, number.bit_length() - 1)))
 
 
@@ -242,9 +248,9 @@ class Batch:
         self._keys: list[torch.Tensor] = []  # of each layer, (B, H_kv, length, d), in the graph
         self._values: list[torch.Tensor] = []
         self._queries: list[torch.Tensor] = []  # (B, H, length, d)
-        self._weights = engine.changes()
         self.leaf = torch.cat([reading.image_tokens for reading in readings]).detach().requires_grad_()
         with engine.lock:
+            self._weights = engine.changes()
             with torch.enable_grad():
                 self._states = lean.decode(self.model, self._embeds(), self._places(), self._keep)  # (B, length, D)
             self._steps = self._answer()
@@ -336,29 +342,29 @@ class Batch:
 
     def knows(self, ids: tuple[int, ...], tokens: torch.Tensor, rows: Sequence[int]) -> bool:
         """Whether queries of these rows and keys up to them are kept, for one of the prompts and its answer."""
-        n = self._number(tokens)
+        n = self._number(ids, tokens)
         if n is None or self._weights != self.engine.changes() or self._steps.holder() is not self:
             return False
         length = len(self._ids[n])
         said = self.readings[n].generated.ids
         known = min(len(said), self.readings[n].max_new_tokens - 1)  # keys of the last token allowed are not computed
         return (
-            ids[:length] == self._ids[n]
-            and ids[length:] == said[: len(ids) - length]
+            ids[length:] == said[: len(ids) - length]
             and len(ids) - length <= known
             and all(row < len(ids) for row in rows)
         )
 
-    def _number(self, tokens: torch.Tensor) -> int | None:
+    def _number(self, ids: tuple[int, ...], tokens: torch.Tensor) -> int | None:
+        """Which of the readings this is: one picture may be asked several questions."""
         there = (n for n, one in enumerate(self.readings) if one.image_tokens.data_ptr() == tokens.data_ptr())
-        return next(there, None)
+        return next((n for n in there if ids[: len(self._ids[n])] == self._ids[n]), None)
 
     @torch.no_grad()
     def attention(
         self, ids: tuple[int, ...], tokens: torch.Tensor, rows: Sequence[int], layers: Sequence[int]
     ) -> torch.Tensor:
         """Attention float32 (layers, H, rows, S) of a sequence that it knows."""
-        n = self._number(tokens)
+        n = self._number(ids, tokens)
         assert n is not None
         length = len(self._ids[n])
         slots = [*range(length), *range(self.length, self.length + len(ids) - length)]
