@@ -27,6 +27,7 @@ from medgemma_visualizer.app.session import Session, Settings
 from medgemma_visualizer.checks.trust import DISTRUST, Trust
 from medgemma_visualizer.data.dicom import FOR_PROCESSING
 from medgemma_visualizer.data.photo import picture
+from medgemma_visualizer.data.questions import QuestionSet
 from medgemma_visualizer.errors import InputError
 from medgemma_visualizer.heatmaps import METHODS, explain_words
 from medgemma_visualizer.records import Heatmap, Score
@@ -221,6 +222,27 @@ def test_a_target_that_is_not_there_leaves_the_case_before(desk, session, cases)
     with pytest.raises(InputError, match="no token"):
         list(actions.analyse(desk, session, cases[0], replace(QUICKLY, target="token:99")))
     assert session.current() is before.analysis
+
+
+# --- examples to click -----------------------------------------------------------------------------------------------
+
+
+def test_the_examples_show_what_they_say_and_the_model_answers_them_right(desk, cases):
+    offered = actions.examples(cases)
+    assert [label for label, _ in offered] == [one.label for one in actions.EXAMPLES]
+    chosen = [actions.case_by_id(cases, name) for _, name in offered]
+    assert len({case.image for case in chosen}) == 4
+    effusion, side, clear, mark = chosen
+    assert (effusion.truth, set(effusion.regions) >= {"pleural_effusion"}) == ("yes", True)
+    assert side.question.startswith("Where is the pneumothorax")
+    assert set(clear.regions) <= {"body", "L", "R"}  # nothing on it but its side marker
+    assert (mark.truth, "arrow" in mark.regions) == ("yes", True)
+    answers = [verbs.answer(desk.model, case).text.casefold().strip(" .") for case in chosen]
+    assert answers == [case.truth for case in chosen]
+
+
+def test_other_cases_have_no_examples_to_click(cases, tmp_path):
+    assert actions.examples(QuestionSet(tuple(replace(case, source="own") for case in cases))) == []
 
 
 # --- what is shown ---------------------------------------------------------------------------------------------------

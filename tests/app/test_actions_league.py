@@ -124,7 +124,6 @@ def test_a_league_that_is_measured_is_shown_to_nobody_else(desk, cases, shown, m
     assert asked["command"].endswith("--methods relevance,tam --cases 2 --sanity-cases 0")
 
 
-@pytest.mark.slow
 def test_measuring_counts_inside_a_case_and_ends_there_with_the_model_as_it_was(demo, cases):
     desk, session, threads = Desk(demo), Session(), torch.get_num_threads()
     weights = [tensor.clone() for tensor in desk.double.hf.parameters()]
@@ -141,6 +140,7 @@ def test_measuring_counts_inside_a_case_and_ends_there_with_the_model_as_it_was(
     assert all(torch.equal(now, was) for now, was in zip(desk.double.hf.parameters(), weights, strict=True))
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_the_visitors_own(desk, cases, shown):
     mine, other = Session(), Session()
     *_, built = actions.measure(desk, mine, cases, 2, ["cross_attention"], sanity_cases=0)

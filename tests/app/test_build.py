@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 
 from medgemma_visualizer.app import words
+from medgemma_visualizer.app.actions.analysis import examples
 from medgemma_visualizer.app.build import build
 from medgemma_visualizer.app.desk import Desk
+from medgemma_visualizer.app.parts import note
 from medgemma_visualizer.app.session import Session
 from medgemma_visualizer.app.tabs import _long
 from medgemma_visualizer.data.photo import picture
@@ -175,6 +177,11 @@ def test_the_first_tab_can_be_gone_through(visitor, analysed, cases):
     assert v.at["analysis-case"] == first.id
     v.does("analysis-case", "input", cases[2].id, "viridis")
     assert v.at["analysis-question"] == cases[2].question
+    v.does("analysis-examples", "example", "viridis", event(n="2"))
+    assert v.at["analysis-case"] == examples(cases)[2][1]
+    for wrong in (event(n="99"), event(n="-1"), event(), gr.EventData(None, "x")):
+        assert v.does("analysis-examples", "example", "viridis", wrong) == ""
+    assert v.at["analysis-case"] == examples(cases)[2][1]
     v.does("analysis-custom", "input", True, "Is there fluid?")
     v.does("analysis-upload", "upload", None)
     v.does("analysis-cancel", "click")
@@ -271,9 +278,12 @@ def test_results_of_the_case_before_are_gone_from_every_tab(visitor, cases):
     v.does("sensitivity-run", "click", "relevance", "", 2, "Is there fluid?", "Is there an effusion?", *[""] * 6)
     kept = ("tokens-strip", "tokens-caption", "sensitivity-answers", "sensitivity-maps", "sensitivity-copy")
     assert all(v.at[name] for name in kept)
+    assert v.at["sensitivity-hint"] == ""  # what was to come is there
     v.does("analysis-next", "click", cases[0].id, "viridis")
     v.asked()
     assert {v.at[name] for name in kept} == {""}
+    assert v.at["sensitivity-hint"] == note(words.SENSITIVITY_HINT)
+    assert v.at["faithfulness-hint"] == note(words.FAITHFULNESS_HINT)
     assert (v.at["tokens-viewer"], v.at["sensitivity-viewer"]) == ({}, {})
     assert cases[1].question in v.at["faithfulness-case"]
 

@@ -14,6 +14,7 @@ from playwright.sync_api import expect
 from scipy.stats import spearmanr
 
 from medgemma_visualizer import verbs
+from medgemma_visualizer.app.actions.analysis import examples
 from medgemma_visualizer.settings import QUICK_METHOD
 from tests.browser.visitor import ANALYSIS, Visitor, cell_means, picture_of, pixels
 from tests.browser.watched import Server
@@ -249,3 +250,26 @@ def test_downloads_are_made_in_the_page_and_hold_the_result(
         assert any(
             np.allclose(saved[name], first.heatmap.grid, atol=1e-4) for name in saved.files if saved[name].ndim == 2
         )
+
+
+@pytest.mark.parametrize("screen", ["visitor", "telephone"])
+def test_an_example_is_taken_by_a_click_as_from_the_menu(
+    screen: str, cases: Any, request: pytest.FixtureRequest
+) -> None:
+    here: Visitor = request.getfixturevalue(screen)
+    buttons = here.find("#analysis-examples button")
+    offered = examples(cases)
+    assert buttons.all_inner_texts() == [label for label, _ in offered]
+    width = here.page.viewport_size["width"]
+    boxes = [box for box in (button.bounding_box() for button in buttons.all()) if box]
+    assert len(boxes) == len(offered)
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
+    label, name = offered[1]
+    case = next(case for case in cases if case.id == name)
+    here.find("#analysis-answer").evaluate("e => e.querySelector('dl')?.setAttribute('data-old', '')")
+    buttons.filter(has_text=label).click()
+    here.find("#analysis-answer dl:not([data-old])").wait_for(timeout=ANALYSIS)
+    assert here.facts()["Question"] == case.question
+    expect(here.find("#analysis-case input")).to_have_value(re.compile(re.escape(case.question)))
+    expect(here.find(TRUTH)).to_have_value(str(case.truth))
+    assert distance(here, Image.open(case.image)) < 2

@@ -25,6 +25,7 @@ from medgemma_visualizer.app.parts import Safe, download, downloads, facts, note
 from medgemma_visualizer.app.session import Session, Settings
 from medgemma_visualizer.app.viewer import LOOK, Film, film_of, view
 from medgemma_visualizer.checks.trust import DISTRUST, UNCHECKED, Trust
+from medgemma_visualizer.data.findings import FINDINGS
 from medgemma_visualizer.data.inputs import check_question, check_target
 from medgemma_visualizer.data.photo import ALLOW_LATERAL, check_picture_path, is_dicom, open_image
 from medgemma_visualizer.data.questions import QuestionSet
@@ -123,6 +124,43 @@ def case_by_id(cases: QuestionSet, name: str | None) -> Case:
     if found is None:
         raise InputError("No such case. Choose one from the list of questions.")
     return found
+
+
+@dataclass(frozen=True)
+class CaseExample:
+    """A case to click, told by what it shows, so that it is found again in another set of embedded films.
+
+    Attributes:
+        label: For people.
+        question: Asked of it.
+        truths: One of these is the right answer.
+        clear: Whether the film shows no finding.
+    """
+
+    label: str
+    question: str
+    truths: tuple[str, ...]
+    clear: bool = False
+
+
+EXAMPLES = (
+    CaseExample(words.EXAMPLE_EFFUSION, "Is there a pleural effusion?", ("yes",)),
+    CaseExample(words.EXAMPLE_SIDE, "Where is the pneumothorax?", ("left", "right")),
+    CaseExample(words.EXAMPLE_CLEAR, "Is there evidence of pneumonia?", ("no",), clear=True),
+    CaseExample(words.EXAMPLE_MARK, "Is there an arrow on the film?", ("yes",)),
+)
+
+
+def examples(cases: QuestionSet) -> list[tuple[str, str]]:
+    """(label, id) of a few cases to click; none where other cases than the embedded ones are loaded."""
+    embedded = [case for case in cases if copies.embedded(case)]
+    found = ((one.label, next((case.id for case in embedded if _shows(case, one)), None)) for one in EXAMPLES)
+    return [(label, name) for label, name in found if name is not None]
+
+
+def _shows(case: Case, example: CaseExample) -> bool:
+    asked = case.question == example.question and case.truth in example.truths
+    return asked and not (example.clear and set(case.regions) & set(FINDINGS))
 
 
 def neighbour(cases: QuestionSet, name: str | None, step: int) -> str:

@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import gradio as gr
 
 from medgemma_visualizer.app import words
-from medgemma_visualizer.app.parts import escaped
+from medgemma_visualizer.app.parts import Safe, escaped
 
 Asked = TypeVar("Asked")
 Shown = TypeVar("Shown")
+
+
+#: A click on a button of a strip becomes an event of that name with the button's data.
+_CLICKS = (
+    "element.addEventListener('click', (event) => {{ const button = event.target.closest('button[data-{key}]'); "
+    "if (button) trigger('{event}', {{...button.dataset}}); }});"
+)
+
+
+def clicks(key: str, event: str) -> str:
+    """The script of a gr.HTML whose buttons with `data-{key}` trigger `event`."""
+    return _CLICKS.format(key=key, event=event)
+
+
+def numbered(texts: Sequence[str], name: str, heading: str = "") -> Safe:
+    """Texts as buttons in a row, each with its place as `data-n`; `name` is told to who hears the page."""
+    buttons = "".join(f'<button type="button" data-n="{n}">{escaped(text)}</button>' for n, text in enumerate(texts))
+    told = f"<strong>{escaped(heading)}</strong> " if heading else ""
+    return Safe(f'<div class="mv-strip" role="group" aria-label="{escaped(name)}">{told}{buttons}</div>')
+
+
+def place(event: gr.EventData, count: int) -> int | None:
+    """Which of `count` such buttons was pressed; it comes from the browser, so None where there is no such one."""
+    given = event._data if isinstance(event._data, dict) else {}
+    number = str(given.get("n", ""))
+    return int(number) if number.isdecimal() and int(number) < count else None
 
 
 def lead(tab: str, text: str) -> None:

@@ -33,6 +33,7 @@ def create(page: Page) -> None:
 class _Asked:
     """What a visitor chooses and presses."""
 
+    examples: gr.HTML
     case: gr.Dropdown
     previous: gr.Button
     next: gr.Button
@@ -77,6 +78,13 @@ def method_choices(first: str) -> list[tuple[str, str]]:
 
 
 def _asked(page: Page) -> _Asked:
+    labels = [label for label, _ in actions.examples(page.cases)]
+    examples = gr.HTML(
+        _layout.numbered(labels, words.CASE_EXAMPLES, words.CASE_EXAMPLES_HEADING) if labels else "",
+        elem_id="analysis-examples",
+        visible=bool(labels),
+        js_on_load=_layout.clicks("n", "example"),
+    )
     case = gr.Dropdown(actions.choices(page.cases), label=words.CASE, elem_id="analysis-case", value=page.cases[0].id)
     with gr.Row():
         previous = gr.Button(words.PREVIOUS, elem_id="analysis-previous", size="sm", min_width=80)
@@ -102,7 +110,7 @@ def _asked(page: Page) -> _Asked:
         undo = gr.Button(words.UNDO, elem_id="analysis-undo", min_width=80)
         redo = gr.Button(words.REDO, elem_id="analysis-redo", min_width=80)
     return _Asked(
-        *(case, previous, following, upload, question, custom, truth, preset, method, target, colormap),
+        *(examples, case, previous, following, upload, question, custom, truth, preset, method, target, colormap),
         *(run, cancel, undo, redo),
     )
 
@@ -147,6 +155,7 @@ class _Handlers:
         on(self.page.demo.load, safe(self.opened), [session], film)
         heard = {"trigger_mode": "multiple"}  # pressed again while the answer is waited for: the last one wins
         on(a.case.input, safe(self.take), [session, a.case, a.colormap], film, **heard)
+        on(a.examples.example, safe(self.example), [session, a.colormap], film, **heard)
         on(a.previous.click, safe(self.before), [session, a.case, a.colormap], film, **heard)
         on(a.next.click, safe(self.after), [session, a.case, a.colormap], film, **heard)
         on(a.upload.upload, safe(self.upload), [session, a.upload], [*film, a.upload])
@@ -176,6 +185,13 @@ class _Handlers:
     def opened(self, session: Session) -> Iterator[Updates]:
         """The page is ready: its first case is analysed at once."""
         yield from self.take(session, self.page.cases[0].id, COLOUR_MAPS[0])
+
+    def example(self, session: Session, colormap: str, event: gr.EventData) -> Iterator[Updates]:
+        """One of the cases to click."""
+        offered = actions.examples(self.page.cases)
+        n = _layout.place(event, len(offered))
+        if n is not None:
+            yield from self.take(session, offered[n][1], colormap)
 
     def before(self, session: Session, name: str, colormap: str) -> Iterator[Updates]:
         yield from self.take(session, self._beside(session, name, -1), colormap)

@@ -45,6 +45,7 @@ class _Shown:
 
     alert: gr.HTML
     progress: gr.HTML
+    hint: gr.HTML
     verdict: gr.HTML
     map: gr.HTML
     curves: gr.HTML
@@ -68,12 +69,12 @@ def _asked() -> _Asked:
 
 
 def _shown() -> _Shown:
-    names = ("alert", "progress", "verdict", "map", "curves", "table", "checks")
-    alert, progress, verdict, judged, curves, table, checks = (
-        gr.HTML("", elem_id=f"faithfulness-{name}") for name in names
-    )
+    alert, progress = (gr.HTML("", elem_id=f"faithfulness-{name}") for name in ("alert", "progress"))
+    hint = gr.HTML(note(words.FAITHFULNESS_HINT), elem_id="faithfulness-hint")
+    names = ("verdict", "map", "curves", "table", "checks")
+    verdict, judged, curves, table, checks = (gr.HTML("", elem_id=f"faithfulness-{name}") for name in names)
     copies, prepare, links = _layout.take_away("faithfulness")
-    return _Shown(alert, progress, verdict, judged, curves, table, checks, copies, prepare, links)
+    return _Shown(alert, progress, hint, verdict, judged, curves, table, checks, copies, prepare, links)
 
 
 class _Handlers:
@@ -86,7 +87,7 @@ class _Handlers:
         """Connects every event."""
         a, s, session = self.asked, self.shown, self.page.session
         safe, chosen = in_place(s.alert), [session, a.method, a.target]
-        results = [s.alert, s.progress, s.verdict, s.map, s.curves, s.table, s.checks, s.copies, s.links]
+        results = [s.alert, s.progress, s.hint, s.verdict, s.map, s.curves, s.table, s.checks, s.copies, s.links]
         on(self.page.asked.change, safe(self.other_case), [session], [*results, a.case])
         on(a.validate.click, self.validate, chosen, results)
         on(a.sanity.click, self.sanity, chosen, results)
@@ -97,7 +98,7 @@ class _Handlers:
         """Results of the case before go."""
         s = self.shown
         parts = (s.progress, s.verdict, s.map, s.curves, s.table, s.checks, s.copies, s.links)
-        emptied: Updates = {part: "" for part in parts}
+        emptied: Updates = {part: "" for part in parts} | {s.hint: note(words.FAITHFULNESS_HINT)}
         if session.analysis is None:
             return emptied | {self.asked.case: note(words.NOTHING_ANALYSED)}
         case = session.analysis.case
@@ -120,6 +121,7 @@ class _Handlers:
     def _found(self, found: Checked) -> Updates:
         s = self.shown
         return {
+            s.hint: "",
             s.verdict: actions.verdict_part(found),
             s.map: actions.map_part(found),
             s.curves: actions.validation_part(found),

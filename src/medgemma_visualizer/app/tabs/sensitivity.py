@@ -51,6 +51,7 @@ class _Shown:
 
     alert: gr.HTML
     progress: gr.HTML
+    hint: gr.HTML
     answers: gr.HTML
     maps: gr.HTML
     difference: gr.Dropdown
@@ -85,13 +86,14 @@ def _asked() -> _Asked:
 def _shown() -> _Shown:
     alert = gr.HTML("", elem_id="sensitivity-alert")
     progress = gr.HTML("", elem_id="sensitivity-progress")
+    hint = gr.HTML(note(words.SENSITIVITY_HINT), elem_id="sensitivity-hint")
     answers = gr.HTML("", elem_id="sensitivity-answers")
     maps = gr.HTML("", elem_id="sensitivity-maps")
     difference = gr.Dropdown([], label=words.DIFFERENCE, elem_id="sensitivity-difference", visible=False)
     viewer = create_viewer("sensitivity-viewer", words.DIFFERENCE_VIEWER)
     cells = gr.HTML("", elem_id="sensitivity-cells")
     copies, prepare, links = _layout.take_away("sensitivity")
-    return _Shown(alert, progress, answers, maps, difference, viewer, cells, copies, prepare, links)
+    return _Shown(alert, progress, hint, answers, maps, difference, viewer, cells, copies, prepare, links)
 
 
 class _Handlers:
@@ -104,7 +106,7 @@ class _Handlers:
         """Connects every event."""
         a, s, session = self.asked, self.shown, self.page.session
         safe = in_place(s.alert)
-        results = [s.alert, s.progress, s.answers, s.maps, s.difference, s.viewer, s.cells, s.copies, s.links]
+        results = [s.alert, s.progress, s.hint, s.answers, s.maps, s.difference, s.viewer, s.cells, s.copies, s.links]
         boxes = [s.alert, a.count, *a.prompts]
         on(self.page.asked.change, safe(self.other_case), [session], [*results, a.truth, a.count, *a.prompts])
         on(a.add.click, safe(self.add), [a.count], boxes)
@@ -121,7 +123,11 @@ class _Handlers:
         """Results of the case before go; the boxes hold the forms of the new question."""
         a, s = self.asked, self.shown
         emptied: Updates = {part: "" for part in (s.progress, s.answers, s.maps, s.cells, s.copies, s.links)}
-        emptied |= {s.viewer: {}, s.difference: gr.update(choices=[], value=None, visible=False)}
+        emptied |= {
+            s.hint: note(words.SENSITIVITY_HINT),
+            s.viewer: {},
+            s.difference: gr.update(choices=[], value=None, visible=False),
+        }
         if session.analysis is None:
             return emptied | {a.truth: note(words.NOTHING_ANALYSED)} | self._boxes(("", ""))
         offered = actions.prefilled(session)
@@ -163,7 +169,7 @@ class _Handlers:
     def _found(self, session: Session, found: Compared) -> Updates:
         s, menu = self.shown, actions.differences(found)
         told: Updates = {s.answers: actions.answers_part(found), s.maps: actions.maps_part(found)}
-        told |= {s.copies: actions.copies_part(found), s.links: ""}
+        told |= {s.hint: "", s.copies: actions.copies_part(found), s.links: ""}
         first = menu[0][1] if menu else None
         told |= {s.difference: gr.update(choices=menu, value=first, visible=bool(menu))}
         return told | (self.look(session, first) if first is not None else {s.viewer: {}, s.cells: ""})

@@ -23,12 +23,6 @@ from medgemma_visualizer.app.viewer import create_viewer
 
 Updates = dict[Any, Any]
 
-#: A click on a button of a strip becomes an event of that name with the button's data.
-_CLICKS = (
-    "element.addEventListener('click', (event) => {{ const button = event.target.closest('button[data-{key}]'); "
-    "if (button) trigger('{event}', {{...button.dataset}}); }});"
-)
-
 
 def create(page: Page) -> None:
     """Lays the tab out."""
@@ -81,7 +75,8 @@ def _asked() -> _Asked:
     method = gr.Dropdown(method_choices(words.QUICK_MAP), label=words.METHOD, elem_id="tokens-method", value="")
     force = gr.Checkbox(label=words.FORCE, info=words.FORCE_TELLS, elem_id="tokens-force")
     own = gr.Textbox("", label=words.OWN_WORDS, info=words.OWN_WORDS_TELLS, elem_id="tokens-words")
-    examples = gr.HTML(_examples(), elem_id="tokens-examples", js_on_load=_clicks("n", "example"))
+    offered = _layout.numbered(EXAMPLES, words.WORD_EXAMPLES)
+    examples = gr.HTML(offered, elem_id="tokens-examples", js_on_load=_layout.clicks("n", "example"))
     with gr.Row():
         explain = gr.Button(words.EXPLAIN_WORDS, variant="primary", elem_id="tokens-run", min_width=80)
         every = gr.Button(words.EVERY_METHOD, elem_id="tokens-all", min_width=80)
@@ -97,17 +92,8 @@ def _asked() -> _Asked:
     return _Asked(case, method, force, own, examples, explain, every, cancel, kind, edit, undo, edited)
 
 
-def _examples() -> Safe:
-    buttons = "".join(f'<button type="button" data-n="{n}">{escaped(text)}</button>' for n, text in enumerate(EXAMPLES))
-    return Safe(f'<div class="mv-strip" role="group" aria-label="{words.WORD_EXAMPLES}">{buttons}</div>')
-
-
-def _clicks(key: str, event: str) -> str:
-    return _CLICKS.format(key=key, event=event)
-
-
 def _shown() -> _Shown:
-    strip = gr.HTML("", elem_id="tokens-strip", js_on_load=_clicks("kind", "word"))
+    strip = gr.HTML("", elem_id="tokens-strip", js_on_load=_layout.clicks("kind", "word"))
     with gr.Row():
         previous = gr.Button(words.PREVIOUS_WORD, elem_id="tokens-previous", size="sm", min_width=80)
         following = gr.Button(words.NEXT_WORD, elem_id="tokens-next", size="sm", min_width=80)
@@ -120,7 +106,7 @@ def _shown() -> _Shown:
     sheet = gr.HTML("", elem_id="tokens-sheet")
     with gr.Accordion(words.HEADS, open=False):
         show_heads = gr.Button(words.SHOW_HEADS, elem_id="tokens-show-heads", size="sm")
-        heads = gr.HTML("", elem_id="tokens-heads", js_on_load=_clicks("head", "choice"))
+        heads = gr.HTML("", elem_id="tokens-heads", js_on_load=_layout.clicks("head", "choice"))
     copies, prepare, links = _layout.take_away("tokens")
     return _Shown(
         *(strip, previous, following, alert, progress, viewer, caption, cell, scores, sheet),
@@ -247,10 +233,8 @@ class _Handlers:
         }
 
     def example(self, event: gr.EventData) -> Updates:
-        given = event._data if isinstance(event._data, dict) else {}
-        number = str(given.get("n", ""))
-        known = number.isdecimal() and int(number) < len(EXAMPLES)
-        return {self.asked.words: EXAMPLES[int(number)]} if known else {}
+        n = _layout.place(event, len(EXAMPLES))
+        return {} if n is None else {self.asked.words: EXAMPLES[n]}
 
     def explain(self, session: Session, method: str, force: bool, text: str) -> Iterator[Updates]:
         """The visitor's own words, one after the other; at last all of them side by side."""
