@@ -120,7 +120,9 @@ def test_a_run_goes_on_with_the_batch_that_it_began_with_whatever_would_fit_by_n
 def test_other_cases_in_the_same_folder_are_told_in_words(done: Path, call: Call, cases: Any) -> None:
     found = call("run", *("5" if word == "4" and k == 3 else word for k, word in enumerate(QUICK)), "--out", "run")
     assert found.code == 2
-    assert "The cases differ in their questions, truths, regions or the names of films" in " ".join(found.err.split())
+    assert "The cases differ in their questions, truths, regions, renderings or the names of films" in " ".join(
+        found.err.split()
+    )
 
 
 def test_a_run_that_is_stopped_says_so_and_goes_on_with_the_same_command(

@@ -238,7 +238,7 @@ def _refuse_another(folder: Path, there: Manifest, wanted: Manifest) -> None:
         )
 
 
-_OTHER_CASES = " The cases differ in their questions, truths, regions or the names of films."
+_OTHER_CASES = " The cases differ in their questions, truths, regions, renderings or the names of films."
 
 
 def _sweep(folder: Path) -> None:
