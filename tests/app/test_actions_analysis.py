@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.radiographs import radiograph
+from tests.taken import copied, linked
 from typer.testing import CliRunner
 
 from medgemma_visualizer import verbs
@@ -329,11 +330,6 @@ def test_what_the_viewer_says_is_kept():
 # --- to take away ----------------------------------------------------------------------------------------------------
 
 
-def linked(links):
-    found = re.findall(r'download="([^"]+)" href="data:[^;]+;base64,([^"]+)"', links)
-    return {name: base64.b64decode(data) for name, data in found}
-
-
 def test_downloads_hold_the_result_in_every_form(desk, session, cases, tmp_path):
     found = analysed(desk, session, cases[0].question)
     files = linked(actions.links(session))
@@ -450,6 +446,30 @@ def test_two_results_are_compared_once_both_are_pinned(desk, session, cases):
     assert cases[0].question in told
     assert cases[1].question in told
     assert "js_divergence" in told
+
+
+def test_two_results_can_be_taken_away_and_compared_again(desk, session, cases, monkeypatch, tmp_path, capsys):
+    for name, case, settings in (("A", cases[0], QUICKLY), ("B", cases[1], replace(QUICKLY, target="p_yes"))):
+        actions.choose(session, cases, case.id)
+        list(actions.analyse(desk, session, case, settings))
+        actions.pin(session, name)
+    told = actions.compared(session)
+    files, (commands, python) = linked(told), copied(told)
+    assert set(files) == {"A.png", "B.png", "comparison.json", "comparison.csv"}
+    asked = [["--case", cases[n].id, "--method", "relevance"] for n in (0, 1)]
+    asked[1] += ["--target", "p_yes"]
+    started = ["medgemma-visualizer", "analyze"]
+    assert [shlex.split(line) for line in commands.splitlines()] == [
+        [*started, *one, "--model", "demo"] for one in asked
+    ]
+    assert "No command compares two results" in told
+    one, other = (session.pins[name].analysis.heatmap.map for name in "AB")
+    agreed = agreement_scores(one, other)
+    assert json.loads(files["comparison.json"])["agreement"]["spearman"]["value"] == agreed["spearman"].value
+    assert ["spearman", str(agreed["spearman"].value), ""] in csv.reader(io.StringIO(files["comparison.csv"].decode()))
+    monkeypatch.chdir(tmp_path)
+    exec(python, {})
+    assert capsys.readouterr().out.rstrip().endswith(str(agreed))
 
 
 def test_a_pinned_map_that_is_not_to_be_trusted_says_so_where_it_is_compared(desk, session, cases):

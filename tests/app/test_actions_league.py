@@ -9,9 +9,11 @@ import json
 import re
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from tests.taken import copied, linked
 
 from medgemma_visualizer import runs
 from medgemma_visualizer.app.actions import league as actions
@@ -65,7 +67,9 @@ def test_a_model_without_a_league_is_told_what_makes_one(demo):
 
 
 def test_a_column_is_drawn_and_an_unknown_one_refused(shown):
-    assert 'src="data:image/png' in actions.forest_part(shown, "roc_auc")
+    drawn = actions.forest_part(shown, "roc_auc")
+    assert 'src="data:image/png' in drawn
+    assert set(linked(drawn)) == {"roc_auc.png"}
     with pytest.raises(InputError, match="rok_auc"):
         actions.forest_part(shown, "rok_auc")
 
@@ -77,7 +81,7 @@ def test_python_names_what_the_command_does(shown):
     assert shown.command in told
 
 
-def test_best_and_worst_cases_are_in_order_and_drawn(desk, cases):
+def test_best_and_worst_cases_are_in_order_and_drawn_and_can_be_made_again(desk, cases, monkeypatch, tmp_path):
     *steps, found = actions.examples(desk, Session(), cases, "relevance", 4)
     assert all(isinstance(step, Progress) for step in steps)
     assert [one.which for one in found] == ["Best", "Best", "Worst", "Worst"]
@@ -86,6 +90,17 @@ def test_best_and_worst_cases_are_in_order_and_drawn(desk, cases):
     page = actions.examples_part(found, "relevance", 4)
     assert page.count("<figure>") == 4
     assert all(f"Case {one.case.id}" in page for one in found)
+    files, texts = linked(page), copied(page)
+    assert set(files) == {"best_1.png", "best_2.png", "worst_3.png", "worst_4.png", "examples.json", "examples.csv"}
+    told = json.loads(files["examples.json"])["examples"]
+    assert [one["scores"]["roc_auc"]["value"] for one in told] == aucs
+    assert [float(line["roc_auc"]) for line in csv.DictReader(io.StringIO(files["examples.csv"].decode()))] == aucs
+    for one, command in zip(found, texts[::2], strict=True):
+        assert command == f"medgemma-visualizer analyze --case {one.case.id} --method relevance --model demo"
+    names: dict[str, Any] = {}
+    monkeypatch.chdir(tmp_path)
+    exec(texts[1], names)
+    assert names["result"].scores["roc_auc"].value == pytest.approx(aucs[0])
 
 
 def test_cases_without_a_known_region_show_nothing(desk, cases):

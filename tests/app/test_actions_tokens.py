@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import re
 import shlex
+import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.taken import copied, linked
+from typer.testing import CliRunner
 
 from medgemma_visualizer.app.actions import analysis as first_tab
 from medgemma_visualizer.app.actions import edits
@@ -231,6 +238,31 @@ def test_all_methods_stand_on_one_sheet(desk, session, monkeypatch):
     *steps, sheet = actions.all_methods(desk, session, "question", 0)
     assert "data:image/png" in sheet
     assert all(isinstance(step, Progress) for step in steps)
+    assert copied(sheet)
+    monkeypatch.setattr(actions, "spelled", lambda *_: None)  # a piece of a word, which no command names
+    *_, sheet = actions.all_methods(desk, session, "question", 0)
+    assert copied(sheet) == []
+    assert actions.NO_TARGET.lstrip("# ") in sheet
+    assert linked(sheet)
+
+
+def test_the_sheet_of_all_methods_can_be_taken_away_and_made_again(desk, session, monkeypatch, tmp_path):
+    few = {name: METHODS[name] for name in ("cross_attention", "relevance")}
+    monkeypatch.setattr(actions, "METHODS", few)
+    monkeypatch.setattr(sys.modules[explain_reading.__module__], "METHODS", few)
+    *_, sheet = actions.all_methods(desk, session, "answer", 0)
+    files, (command, python) = linked(sheet), copied(sheet)
+    assert set(files) == {"methods.png", "methods.npz", "methods.json"}
+    maps, told = np.load(io.BytesIO(files["methods.npz"])), json.loads(files["methods.json"])
+    assert set(maps) == set(told) == set(few)
+    for name in few:
+        assert np.array_equal(maps[name], explain_reading(session.current().reading, name, "token:0").map)
+        assert told[name]["scores"]["roc_auc"]["value"] > 0
+    assert {"--all-methods", "token:0", session.current().case.id} <= set(shlex.split(command))
+    monkeypatch.chdir(tmp_path)
+    exec(python, {})
+    with Image.open("methods.png") as made, Image.open(io.BytesIO(files["methods.png"])) as kept:
+        assert made.size == kept.size
 
 
 # --- cells and heads -------------------------------------------------------------------------------------------------
@@ -253,12 +285,31 @@ def test_each_head_has_a_small_map_and_can_be_looked_at_alone(desk, session):
     chosen(desk, session, "answer", 0)
     model, reading = desk.model, session.current().reading
     told = actions.heads(desk, session)
-    assert told.count("<button") == model.n_layers * model.n_heads
+    assert told.count("data-layer=") == model.n_layers * model.n_heads
     found = actions.choose_head(desk, session, 1, 2)
     aim = resolve(reading, "token:0")
     traced = attention_rows(model, reading.ids(aim.forced), reading.image_tokens, list(aim.rows))
     assert np.allclose(found.heatmap.map, traced.on_image[1, 2, 0].reshape(model.grid), atol=1e-6)
     assert f"layer 1, head 2: {traced.on_image[1, 2, 0].sum():.1%} on the image" in told
+
+
+def test_the_maps_of_all_heads_can_be_taken_away_and_made_again(desk, session):
+    chosen(desk, session, "answer", 0)
+    told = actions.heads(desk, session)
+    files, (python,) = linked(told), copied(told)  # no command draws all heads, and the page says so
+    assert "No command draws all heads" in told
+    attention = np.load(io.BytesIO(files["heads.npz"]))["attention"]
+    rows, cols = desk.model.grid
+    assert attention.shape == (desk.model.n_layers, desk.model.n_heads, rows, cols)
+    (_, *lines) = csv.reader(io.StringIO(files["heads.csv"].decode()))
+    assert len(lines) == desk.model.n_layers * desk.model.n_heads
+    assert float(lines[-1][2]) == pytest.approx(attention[-1, -1].sum())
+    with Image.open(io.BytesIO(files["heads.png"])) as sheet:
+        assert sheet.size == (desk.model.n_heads * (8 * cols + 4), desk.model.n_layers * (8 * rows + 4))
+    names: dict[str, Any] = {}
+    exec(python, names)
+    for (layer, head), heatmap in names["maps"].items():
+        assert np.allclose(heatmap.map, attention[layer, head], atol=1e-6)
 
 
 def test_a_head_that_is_not_there_is_refused(desk, session):
@@ -314,7 +365,27 @@ def test_the_smallest_rectangle_covers_a_pixel_and_the_largest_the_film():
     assert edits.box_of(FILM, 0, 0, 1, 1) == (0, 0, 100, 100)
 
 
-def test_an_edited_film_is_asked_again_and_edits_add_up_and_are_taken_back(desk, session):
+def _made_again(told, edit, tmp_path, monkeypatch):
+    """What is taken away of a changed film asks it again, with the same answer and map."""
+    from medgemma_visualizer.cli import app
+
+    files, (command, python) = linked(told), copied(told)
+    assert set(files) == {"changed.png", "edits.json", "edits.csv"}
+    films = json.loads(files["edits.json"])["films"]
+    assert films[-1]["answer"]["p_yes"] == edit.answer.p_yes
+    assert len(list(csv.reader(io.StringIO(files["edits.csv"].decode())))) == 1 + len(films)
+    (tmp_path / "IMAGE").write_bytes(files["changed.png"])
+    monkeypatch.chdir(tmp_path)
+    run = CliRunner().invoke(app, [*shlex.split(command)[1:], "--json"], catch_exceptions=False)
+    made = json.loads(run.stdout)
+    assert made["answer"]["p_yes"] == pytest.approx(edit.answer.p_yes, rel=1e-5)
+    assert np.allclose(made["heatmap"]["grid"], edit.heatmap.map, rtol=1e-4)
+    names: dict[str, Any] = {}
+    exec(python, names)
+    assert names["result"].answer.p_yes == pytest.approx(edit.answer.p_yes, rel=1e-5)
+
+
+def test_an_edited_film_is_asked_again_and_edits_add_up_and_are_taken_back(desk, session, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="Drag one"):
         actions.edit(desk, session, "white")
     before = session.current()
@@ -329,6 +400,7 @@ def test_an_edited_film_is_asked_again_and_edits_add_up_and_are_taken_back(desk,
     again = actions.edit(desk, session, "white")
     assert not np.array_equal(np.asarray(again.reading.image), np.asarray(first.reading.image))
     told, value = actions.edited(session)
+    _made_again(told, again, tmp_path, monkeypatch)
     assert told.count("<tr>") == 4  # headings, as it was, two edits
     assert value["film"] != first_tab.shown(session)["film"]
     actions.undo_edit(session)

@@ -101,6 +101,7 @@ PINS = "Compare two results"
 PIN = "Pin as {name}"
 PINNED = "Pinned as {name}: {question}"
 COMPARE = "Compare A with B"
+NO_COMMAND_PINS = "No command compares two results; copied here is what makes each, A before B."
 
 # --- tab 2: tokens ---------------------------------------------------------------------------------------------------
 
@@ -131,6 +132,11 @@ HEADS_CAPTION = (
     "Where each of {heads} heads (columns) of {layers} layers (rows, the first at the top) looks for “{word}”; each in "
     "colours of its own. Click one to see it on the film."
 )
+NO_COMMAND_HEADS = (
+    "No command draws all heads; click one, and the command of its map stands under Copy and download. The numbers are "
+    "shares of all attention, layer × head × row × column."
+)
+EDIT_TAKE = "The command asks the changed film as it is now: save it as a PNG, and put its path where IMAGE stands."
 EDIT_TELLS = "Edit and ask again: drag a rectangle on the film, choose what becomes of it, and ask."
 EDIT_KIND = "What becomes of the rectangle"
 EDIT = "Change and ask again"
@@ -225,6 +231,9 @@ NO_REGIONS = "No case here has a known region, so that no map can be called good
 EXAMPLES = (
     "{method}: the best and the worst by ROC-AUC (chance 0.5) of {number} cases with a known region, made just now; "
     "cyan: the region."
+)
+NO_COMMAND_EXAMPLES = (
+    "No command picks the best and the worst; each of these maps has its own. The table holds what stands under them."
 )
 METHOD_TO_SEE, SHOW_EXAMPLES = "Method", "Show best and worst cases"
 COLUMN_TO_DRAW = "Column as a picture"

@@ -34,7 +34,7 @@ from medgemma_visualizer.heatmaps import METHODS, TextSide, explain_words
 from medgemma_visualizer.records import Answer, Case, Heatmap, Score, Scores
 from medgemma_visualizer.scores.agreement import agreement_scores
 from medgemma_visualizer.settings import QUICK_METHOD, VIZ_CONFIG
-from medgemma_visualizer.telling.analysis import document, target_of, words_as_document
+from medgemma_visualizer.telling.analysis import document, score_as_document, target_of, words_as_document
 
 if TYPE_CHECKING:
     from medgemma_visualizer.models.adapter import Model
@@ -93,6 +93,7 @@ class Found:
         words: What the question's words weigh; None where not asked, or where neither side changes the score.
         check: The checks of this very map; None where not asked.
         preset: What was asked.
+        target: As asked; None for yes against no, or the answer.
     """
 
     analysis: Analysis
@@ -100,6 +101,7 @@ class Found:
     words: TextSide | None
     check: Any
     preset: str
+    target: str | None = None
 
 
 # --- which case is meant ---------------------------------------------------------------------------------------------
@@ -297,7 +299,7 @@ def _found(model: Model, case: Case, settings: Settings, target: str | None) -> 
     side = _weighed(analysis, target) if preset.words else None
     check = verbs.check_analysis(analysis, target) if preset.check and analysis.heatmap.available else None
     trust = verbs.trust_of(analysis) if check is None else check.trust
-    return Found(analysis, trust, side, check, settings.preset)
+    return Found(analysis, trust, side, check, settings.preset, target)
 
 
 def _weighed(analysis: Analysis, target: str | None) -> TextSide | None:
@@ -577,7 +579,37 @@ def compared(session: Session) -> Safe:
         table(rows, ("", "A", "B"), words.PINS_CAPTION)
         + f'<div class="mv-pins">{pictures}</div>'
         + _agreement(first.analysis, second.analysis)
+        + _pins_taken(first, second, rows)
     )
+
+
+def _pins_taken(first: Found, second: Found, rows: Sequence[Sequence[object]]) -> Safe:
+    """Copies and downloads of A, B and how far they agree."""
+    both = {"A": first, "B": second}
+    agreed = _agreed(first.analysis, second.analysis)
+    made = [Settings(preset=one.preset, target=one.target) for one in both.values()]
+    commands = [command_of(one.analysis, asked) for one, asked in zip(both.values(), made, strict=True)]
+    lines = [python_of(one.analysis, asked) for one, asked in zip(both.values(), made, strict=True)]
+    further = (
+        "from medgemma_visualizer.scores.agreement import agreement_scores\n"
+        "print(agreement_scores(first.heatmap.map, result.heatmap.map))\n"
+    )
+    told = {name: document(one.analysis, _further(one)) for name, one in both.items()}
+    told["agreement"] = {name: score_as_document(score) for name, score in agreed.items()}
+    scores = [[name, score.value, ""] for name, score in agreed.items()]
+    links = (
+        *(copies.as_png(name, overlay(one.analysis, one.trust)) for name, one in both.items()),
+        copies.as_download("comparison.json", told),
+        copies.as_table("comparison", [("", "A", "B"), *rows, ("How far the maps agree", "", ""), *scores]),
+    )
+    python = f"{lines[0]}first = result\n{lines[1]}{further if agreed else ''}"
+    return copies.part(links, "\n".join(commands), python, words.NO_COMMAND_PINS)
+
+
+def _agreed(first: Analysis, second: Analysis) -> dict[str, Score]:
+    """How far two maps agree; nothing where one of them is missing."""
+    one, other = first.heatmap.grid, second.heatmap.grid
+    return {} if one is None or other is None else agreement_scores(one, other)
 
 
 _COMPARED: dict[str, Any] = {
@@ -592,9 +624,7 @@ _COMPARED: dict[str, Any] = {
 
 
 def _agreement(first: Analysis, second: Analysis) -> Safe:
-    one, other = first.heatmap.grid, second.heatmap.grid
-    if one is None or other is None:
+    agreed = _agreed(first, second)
+    if not agreed:
         return note(words.NO_EXPLANATION)
-    return table(
-        [score_row(score) for score in agreement_scores(one, other).values()], words.SCORE_HEADINGS, words.AGREE_CAPTION
-    )
+    return table([score_row(score) for score in agreed.values()], words.SCORE_HEADINGS, words.AGREE_CAPTION)

@@ -12,14 +12,17 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medgemma_visualizer.app import words
-from medgemma_visualizer.app.parts import Safe, copyable, download, downloads, one_file, png
+from medgemma_visualizer.app.parts import Safe, copyable, download, downloads, escaped, one_file, png
 from medgemma_visualizer.records import Case
 from medgemma_visualizer.reports.export import safe_cell
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 OWN = "-own"
 PROGRAM = "medgemma-visualizer"
@@ -86,6 +89,35 @@ def copies(as_command: str, as_python: str) -> Safe:
     return Safe(copyable(words.COPY_COMMAND, as_command) + copyable(words.COPY_PYTHON, as_python))
 
 
+def part(links: Iterable[Safe], as_command: str = "", as_python: str = "", said: str = "") -> Safe:
+    """What can be taken away of a part of a result, below it.
+
+    Args:
+        links: Downloads.
+        as_command, as_python: What makes it again; "" where nothing does.
+        said: Why there is no command, or what must be done before one.
+    """
+    offered = ((words.COPY_COMMAND, as_command), (words.COPY_PYTHON, as_python))
+    told = "".join(copyable(label, text) for label, text in offered if text)
+    before = f"<p>{escaped(said)}</p>" if said else ""
+    return Safe(f'<div class="mv-take">{before}{told}{downloads(links)}</div>')
+
+
+def as_png(name: str, image: Image) -> Safe:
+    """A link that saves a picture."""
+    return download(f"{name}.png", png(image), "image/png", f"PNG, {name}")
+
+
+def as_npz(name: str, **arrays: np.ndarray) -> Safe:
+    """A link that saves arrays."""
+    return download(f"{name}.npz", npz(**arrays), "application/octet-stream", "NPZ")
+
+
+def as_table(name: str, rows: Iterable[Sequence[object]]) -> Safe:
+    """A link that saves a table, the headings first."""
+    return download(f"{name}.csv", as_csv(rows), "text/csv", "CSV")
+
+
 def files(
     name: str,
     *,
@@ -107,10 +139,10 @@ def files(
     """
     return downloads(
         (
-            *(download(f"{each}.png", png(image), "image/png", f"PNG, {each}") for each, image in pictures.items()),
+            *(as_png(each, image) for each, image in pictures.items()),
             download(f"{name}.npz", arrays, "application/octet-stream", "NPZ"),
             as_download(f"{name}.json", document),
-            download(f"{name}.csv", as_csv(rows), "text/csv", "CSV"),
+            as_table(name, rows),
             download(f"{name}.html", one_file(words.TITLE, page), "text/html", words.ONE_FILE),
         )
     )

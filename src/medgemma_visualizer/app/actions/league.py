@@ -29,6 +29,7 @@ from medgemma_visualizer.records import Case, Score
 from medgemma_visualizer.reports import PROBES, chance_of, forest, headline, league_page, meanings, ranked_metrics
 from medgemma_visualizer.runs import Built, League, Place, metric_of
 from medgemma_visualizer.telling import league as telling
+from medgemma_visualizer.telling.analysis import score_as_document
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,6 +46,8 @@ FEWEST, USUAL, MOST = 2, 6, 100
 _COUNTS = {"--cases": "number", "--sanity-cases": "sanity_cases"}
 #: By which a case's map is called good or bad (`reports.league.JUDGED_BY`).
 JUDGED_BY = "roc_auc"
+#: Scores that stand under an example.
+SHOWN_WITH = ("pointing_game", "relevance_mass", "relevance_rank", JUDGED_BY)
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Example:
         said: What the model answered, and whether that is right.
         scores: Of the map.
         picture: The map over the film.
+        model: Name of the model.
     """
 
     case: Case
@@ -64,6 +68,7 @@ class Example:
     said: str
     scores: dict[str, Score]
     picture: Image
+    model: str
 
 
 # --- the league that is shown ----------------------------------------------------------------------------------------
@@ -165,7 +170,8 @@ def forest_part(shown: League, name: str) -> Safe:
     """
     if name not in ranked_metrics(shown):
         raise unknown_name("column", name, ranked_metrics(shown))
-    return picture(*forest(shown, name))
+    drawn, said = forest(shown, name)
+    return Safe(picture(drawn, said) + downloads([copies.as_png(name.replace(":", "_"), drawn)]))
 
 
 def command(model: Model) -> str:
@@ -289,25 +295,57 @@ def _example(analysis: verbs.Analysis, which: str) -> Example:
     drawn = verbs.draw(
         analysis.heatmap, analysis.case, answer=analysis.answer.text, trust=trust, colormap=COLOUR_MAPS[0]
     )
-    return Example(analysis.case, which, said, dict(analysis.scores), drawn)
+    return Example(analysis.case, which, said, dict(analysis.scores), drawn, str(analysis.model["name"]))
 
 
 def examples_part(shown: Sequence[Example], method: str, number: int) -> Safe:
     """Best and worst beside each other, each with the numbers behind its place."""
     told = note(words.EXAMPLES.format(method=METHODS[method].label, number=number))
-    return Safe(f'{told}<div class="mv-examples">{"".join(map(_figure, shown))}</div>')
+    figures = "".join(_figure(one, method, n) for n, one in enumerate(shown, 1))
+    return Safe(f'{told}<div class="mv-examples">{figures}</div>{_examples_taken(shown, method)}')
 
 
-def _figure(one: Example) -> str:
+def _examples_taken(shown: Sequence[Example], method: str) -> Safe:
+    """Downloads of the numbers of all examples."""
+    rows = [(one.which, one.case.id, one.case.question, one.said, *_numbers_of(one)) for one in shown]
+    headings = (
+        "which",
+        "case",
+        "question",
+        "answer",
+        *(name for name in SHOWN_WITH for name in (name, f"{name}, chance")),
+    )
+    told = [
+        {"which": one.which, "case": one.case.id, "question": one.case.question, "answer": one.said, "method": method}
+        | {"scores": {name: score_as_document(score) for name, score in one.scores.items()}}
+        for one in shown
+    ]
+    links = (copies.as_download("examples.json", {"examples": told}), copies.as_table("examples", [headings, *rows]))
+    return copies.part(links, said=words.NO_COMMAND_EXAMPLES)
+
+
+def _numbers_of(one: Example) -> list[object]:
+    """Value and chance of the scores that stand under an example."""
+    there = (one.scores.get(name) for name in SHOWN_WITH)
+    return [number for score in there for number in ((None, None) if score is None else (score.value, score.chance))]
+
+
+def _figure(one: Example, method: str, n: int) -> str:
     numbers = ", ".join(
         f"{name.replace('_', ' ')} {_value(one.scores[name]):.3f}"
         + (f" (chance {chance:.3f})" if (chance := one.scores[name].chance) is not None else "")
-        for name in ("pointing_game", "relevance_mass", "relevance_rank", JUDGED_BY)
+        for name in SHOWN_WITH
         if name in one.scores
     )
     words_ = f"{one.which}: {one.case.question} {one.said}. {numbers}"
     drawn = picture(one.picture, f"{one.which} map of {one.case.question} Case {one.case.id}")
-    return f"<figure>{drawn}<figcaption>{escaped(words_)}</figcaption></figure>"
+    given = {"method": method}
+    taken = copies.part(
+        [copies.as_png(f"{one.which.lower()}_{n}", one.picture)],
+        copies.command("analyze", one.case, {"--method": method, "--model": one.model}),
+        copies.python("analyze", one.case, one.model, given, ['mv.draw(result.heatmap, case).save("overlay.png")']),
+    )
+    return f"<figure>{drawn}<figcaption>{escaped(words_)}</figcaption>{taken}</figure>"
 
 
 # --- measuring now ---------------------------------------------------------------------------------------------------

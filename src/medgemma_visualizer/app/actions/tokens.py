@@ -6,6 +6,7 @@ one pass. A word is told by its kind, "question", "answer" or "word" (one that t
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ from medgemma_visualizer.app.actions.analysis import COLOUR_MAPS, QUICK, with_mo
 from medgemma_visualizer.app.actions.edits import EDITS, box_of
 from medgemma_visualizer.app.desk import Cancelled, Desk, Progress
 from medgemma_visualizer.app.parts import Safe, escaped, facts, note, picture, png_url, table
-from medgemma_visualizer.app.session import Session, Superseded
+from medgemma_visualizer.app.session import Session, Settings, Superseded
 from medgemma_visualizer.app.viewer import film_of, view
 from medgemma_visualizer.checks.trust import DISTRUST
 from medgemma_visualizer.data.inputs import check_target
@@ -36,6 +37,7 @@ from medgemma_visualizer.models.trace import attention_rows
 from medgemma_visualizer.progress import track
 from medgemma_visualizer.records import Heatmap
 from medgemma_visualizer.settings import QUICK_METHOD
+from medgemma_visualizer.telling.analysis import document, score_as_document
 
 if TYPE_CHECKING:
     from medgemma_visualizer.models.adapter import Model
@@ -55,6 +57,8 @@ EXAMPLES = (
     "cardiomegaly, enlarged, heart",
 )
 GRAD_CAM = "gradcam_multi_token"
+#: Pixels of white at each side of a map among those of all heads.
+EDGE = ((2, 2), (2, 2), (0, 0))
 
 
 @dataclass(frozen=True)
@@ -349,14 +353,43 @@ def all_methods(desk: Desk, session: Session, kind: str, number: int) -> Iterato
     """
     analysis = _as_it_was(session)
 
-    def work(model: Model) -> Image.Image:
+    def work(model: Model) -> tuple[dict[str, Heatmap], Image.Image]:
         own = with_model(analysis, model)
         aim = aim_of(session, own.reading, kind, number)
         names = track(METHODS, total=len(METHODS), what="methods")
-        return verbs.draw_all({name: explain_or_say_why(own.reading, aim, name, {}) for name in names}, own.case)
+        found = {name: explain_or_say_why(own.reading, aim, name, {}) for name in names}
+        return found, verbs.draw_all(found, own.case)
 
+    target = spelled(session, kind, number)
     for step in session.asks(desk, work):
-        yield step if isinstance(step, Progress) else picture(step, words.ALL_METHODS)
+        yield step if isinstance(step, Progress) else _methods_part(analysis, target, *step)
+
+
+def _methods_part(analysis: Analysis, target: str | None, found: dict[str, Heatmap], sheet: Image.Image) -> Safe:
+    """The sheet with its copies and downloads."""
+    case, model = analysis.case, str(analysis.model["name"])
+    links = (
+        copies.as_png("methods", sheet),
+        copies.as_npz("methods", **{name: one.map for name, one in found.items() if one.available}),
+        copies.as_download("methods.json", {name: _about(one, analysis) for name, one in found.items()}),
+    )
+    given = {"--method": QUICK_METHOD, "--target": target, "--all-methods": True, "--model": model}
+    after = (
+        "from medgemma_visualizer.heatmaps import explain_all",
+        "from medgemma_visualizer.verbs import draw_all",
+        f'draw_all(explain_all(result.reading, {target!r}), case).save("methods.png")',
+    )
+    told = {"method": QUICK_METHOD, "target": target}
+    made = (copies.command("analyze", case, given), copies.python("analyze", case, model, told, after))
+    taken = copies.part(links, said=NO_TARGET.lstrip("# ")) if target is None else copies.part(links, *made)
+    return Safe(picture(sheet, words.ALL_METHODS) + taken)
+
+
+def _about(heatmap: Heatmap, analysis: Analysis) -> dict[str, Any]:
+    """A map of the sheet as plain JSON values: what it is of, or why there is none, and its scores."""
+    scores = verbs.score(heatmap, analysis.case) if heatmap.available else {}
+    told: dict[str, Any] = json.loads(json.dumps(heatmap.about(), default=list))
+    return told | {"scores": {name: score_as_document(score) for name, score in scores.items()}}
 
 
 def spelled(session: Session, kind: str, number: int) -> str | None:
@@ -418,17 +451,53 @@ def heads(desk: Desk, session: Session) -> Safe:
     tiles = "".join(_head(maps[layer, head], layer, head) for layer in range(layers) for head in range(count))
     style = f"grid-template-columns: repeat({count}, minmax(2.5rem, 5rem))"
     told = words.HEADS_CAPTION.format(layers=layers, heads=count, word=aim.target.text)
-    return Safe(f'<p>{escaped(told)}</p><div class="mv-heads mv-strip" style="{style}">{tiles}</div>')
+    drawn = f'<p>{escaped(told)}</p><div class="mv-heads mv-strip" style="{style}">{tiles}</div>'
+    return Safe(drawn + _heads_taken(session, chosen, maps))
+
+
+def _heads_taken(session: Session, chosen: Chosen, maps: np.ndarray) -> Safe:
+    """Copies and downloads of the maps of all heads, (layers, heads, rows, cols)."""
+    layers, heads = maps.shape[:2]
+    shares = [(layer, head, float(maps[layer, head].sum())) for layer in range(layers) for head in range(heads)]
+    links = (
+        copies.as_png("heads", _mosaic(maps)),
+        copies.as_npz("heads", attention=maps),
+        copies.as_table("heads", [("layer", "head", "attention on the image"), *shares]),
+    )
+    analysis, target = session.current(), spelled(session, chosen.kind, chosen.number)
+    if target is None:
+        return copies.part(links, said=words.NO_COMMAND_HEADS)
+    after = (
+        f"every = [(layer, head) for layer in range({layers}) for head in range({heads})]",
+        f'how = {{"method": "cross_attention", "target": {target!r}}}',
+        "maps = {(layer, head): mv.explain(model, case, layers=[layer], heads=[head], **how) for layer, head in every}",
+    )
+    given = {"method": "cross_attention", "target": target}
+    python = copies.python("explain", analysis.case, str(analysis.model["name"]), given, after)
+    return copies.part(links, as_python=python, said=words.NO_COMMAND_HEADS)
+
+
+def _mosaic(maps: np.ndarray) -> Image.Image:
+    """All heads' maps as one picture: a row a layer, a column a head, eight pixels a cell, white between."""
+    tiles = [
+        [np.pad(np.kron(_coloured(one), np.ones((8, 8, 1), np.uint8)), EDGE, constant_values=255) for one in row]
+        for row in maps
+    ]
+    return Image.fromarray(np.vstack([np.hstack(row) for row in tiles]))
+
+
+def _coloured(attention: np.ndarray) -> np.ndarray:
+    """uint8 (rows, cols, 3), in colours of its own."""
+    from matplotlib import colormaps
+
+    pixels = colormaps[COLOUR_MAPS[0]](attention / (attention.max() or 1.0), bytes=True)[..., :3]
+    return np.ascontiguousarray(pixels)
 
 
 def _head(attention: np.ndarray, layer: int, head: int) -> str:
-    """A button with the map of one head, (rows, cols), each in colours of its own."""
-    from matplotlib import colormaps
-
-    largest = attention.max() or 1.0
-    pixels = colormaps[COLOUR_MAPS[0]](attention / largest, bytes=True)[..., :3]
+    """A button with the map of one head, (rows, cols)."""
     label = f"layer {layer}, head {head}: {attention.sum():.1%} on the image"
-    image = f'<img src="{png_url(Image.fromarray(np.ascontiguousarray(pixels)))}" alt="{label}">'
+    image = f'<img src="{png_url(Image.fromarray(_coloured(attention)))}" alt="{label}">'
     return f'<button type="button" data-layer="{layer}" data-head="{head}" title="{label}">{image}</button>'
 
 
@@ -529,16 +598,28 @@ def edited(session: Session) -> tuple[Safe, dict[str, Any]]:
         )
         for n, a in enumerate(every)
     ]
-    told = table(rows, words.EDIT_HEADINGS, words.EDIT_CAPTION)
     last = every[-1]
     if last is first:  # every change was taken back
         return Safe(""), one.shown(session)
+    told = Safe(table(rows, words.EDIT_HEADINGS, words.EDIT_CAPTION) + _edits_taken(every, rows))
     trust = one.trust_for(session, first.heatmap)
     trusted = trust.word != DISTRUST
     notes = [*([] if trusted else one.notes_of(last.heatmap, trust)), *filter(None, [last.answer.notice])]
     description = words.FILM_OF.format(question=last.case.question, answer=last.answer.text)
     value = view(film_of(last.reading.image), last.heatmap, description=description, notes=notes, trusted=trusted)
     return told, value
+
+
+def _edits_taken(every: Sequence[Analysis], rows: Sequence[Sequence[object]]) -> Safe:
+    """Copies and downloads of the changed film's answers."""
+    last = every[-1]
+    links = (
+        copies.as_png("changed", last.reading.image),
+        copies.as_download("edits.json", {"films": [document(one) for one in every]}),
+        copies.as_table("edits", [words.EDIT_HEADINGS, *rows]),
+    )
+    made = replace(Settings(), method=last.heatmap.requested)
+    return copies.part(links, one.command_of(last, made), one.python_of(last, made), words.EDIT_TAKE)
 
 
 # --- to take away ----------------------------------------------------------------------------------------------------
