@@ -130,7 +130,7 @@ def limited(reading: Reading, most: int) -> Reading:
 
 
 def of_a_run(model: Model, size: int, number: int, methods: tuple[str, ...] = METHODS) -> dict[str, float]:
-    """Cases a second of a run's work: films read, answered, explained, scored, in rows; the first quarter not counted."""
+    """Cases a second of a run's work: films read, answered, explained, scored, in rows; but for the first quarter."""
     cases = [case for case in load_cases("demo")][:number]
     groups = [group for shard in shards_of(cases, number) for group in shard.groups]
     plan = RunPlan(methods, max_new_tokens=TOKENS, batch=size)
