@@ -23,11 +23,12 @@ from medgemma_visualizer.checks.scoring import Memo, ModelScorer, erasures, resp
 from medgemma_visualizer.data.photo import picture
 from medgemma_visualizer.errors import UnavailableError, VisualizerError
 from medgemma_visualizer.grid import ranked_cells
-from medgemma_visualizer.heatmaps.explain import explain_all
+from medgemma_visualizer.heatmaps.explain import explain_or_say_why
 from medgemma_visualizer.heatmaps.probing import Space, refuse_rounding
 from medgemma_visualizer.heatmaps.targets import Aim, resolve
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.reading import Reading, read
+from medgemma_visualizer.progress import track
 from medgemma_visualizer.records import Case, Score
 from medgemma_visualizer.runs.judging import judged
 from medgemma_visualizer.runs.league import MEAN_MAP, SRG, UNIFORM, Curve, Row
@@ -149,7 +150,8 @@ def measure_map(model: Model, subject: Subject, grid: np.ndarray, plan: Plan) ->
 
 
 def _measured(asked: _Asked) -> Measured:
-    made = [asked.map_of(name) for name in asked.plan.methods]
+    names = asked.plan.methods
+    made = [asked.map_of(name) for name in track(names, total=len(names), what="methods")]
     rows = asked.rows([*made, *asked.controls()])
     return Measured((*rows, asked.uniform(rows)), {one.method: one.grid for one in made if one.grid is not None})
 
@@ -214,7 +216,7 @@ class _Asked:
         """A method's map, with the sequences and seconds that it took beyond the answer, which is there already."""
         start = time.perf_counter()
         with counting(self.reading.model) as sequences:
-            heatmap = explain_all(self.reading, None, [name])[name]
+            heatmap = explain_or_say_why(self.reading, self.aim, name, {})
         spent: dict[str, Any] = {"forward_passes": sum(sequences), "seconds": time.perf_counter() - start}
         if not heatmap.available:
             return _Map(name, reason="; ".join(heatmap.fallbacks.values()), **spent)
