@@ -235,7 +235,6 @@ def test_a_file_is_refused_however_deep_it_lies_and_so_is_what_cannot_be_looked_
     assert httpx.post(f"{page.url}gradio_api/queue/join", content=b"no JSON").status_code == 422
 
 
-@pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")  # of Gradio's queue
 def test_a_film_that_was_sent_here_is_read_and_removed(page, cases):
     film = Path(cases[0].image).read_bytes()
     sent = httpx.post(page.url + "gradio_api/upload", files={"files": ("film.png", film)}).raise_for_status().json()
@@ -319,7 +318,6 @@ def test_a_closed_page_leaves_no_folder_and_no_setting_and_does_not_wait_for_a_v
     assert os.environ.get("GRADIO_TEMP_DIR") == before
 
 
-@pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")  # of Gradio's queue
 def test_what_a_visitor_asked_is_forgotten_and_their_work_ends_when_the_page_is_closed(page):
     kept = page.demo.app.state_holder.session_data
     (load,) = [n for n, fn in page.demo.fns.items() if fn.name == "opened" and fn.targets[0][1] == "load"]
@@ -332,6 +330,9 @@ def test_what_a_visitor_asked_is_forgotten_and_their_work_ends_when_the_page_is_
         (mine,) = asked_by(kept, "somebody")
         time.sleep(0.5)  # the event's end
         job = mine.begin()
+        queue = page.demo._queue
+        assert len(queue.event_analytics) <= 1  # of who asked when
+        assert queue.cached_event_analytics_summary == {"functions": {}}
     assert within(5, lambda: "somebody" not in kept)
     with pytest.raises(Cancelled):
         job.tell(1, 2, "probes")

@@ -39,9 +39,12 @@ MAX_UPLOAD = "100mb"
 MAX_SESSIONS = 200
 PROMPT = "prompt"
 
-#: Read by libraries when they are loaded: no message home, no share, no history, no second server.
+#: Read by libraries when they are loaded: no message home, no share, no history, no second server. Gradio keeps times of
+#: ten thousand events, and makes a table of them at each event's end, for a page that is not shown here.
 SILENT = {
     "GRADIO_ANALYTICS_ENABLED": "False",
+    "GRADIO_ANALYTICS_MAX_EVENTS": "1",
+    "GRADIO_ANALYTICS_CACHE_FREQUENCY": "1000000000",
     "GRADIO_RUN_HISTORY": "False",
     "GRADIO_SHARE": "False",
     "GRADIO_SSR_MODE": "False",

@@ -56,7 +56,9 @@ def app(
         output.show(output.line("Warning", warning, "yellow"))
     with output.status(f"Loading {model}", quiet=False, bars=model != "demo"):
         from medgemma_visualizer import verbs
+        from medgemma_visualizer.app.memory import keep_few_heaps
 
+        keep_few_heaps()  # reading weights starts threads
         found = verbs.load_cases(cases, question, images)
         how: dict[str, Any] = {"dtype": dtype, "max_memory": max_memory, "quantize": quantize}
         first, *others = (
