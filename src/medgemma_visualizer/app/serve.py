@@ -39,8 +39,8 @@ MAX_UPLOAD = "100mb"
 MAX_SESSIONS = 200
 PROMPT = "prompt"
 
-#: Read by libraries when they are loaded: no message home, no share, no history, no second server. Gradio keeps times of
-#: ten thousand events, and makes a table of them at each event's end, for a page that is not shown here.
+#: Read by libraries when they are loaded: no message home, no share, no history, no second server. Gradio keeps times
+#: of ten thousand events, and makes a table of them at each event's end, for a page that is not shown here.
 SILENT = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "GRADIO_ANALYTICS_MAX_EVENTS": "1",
