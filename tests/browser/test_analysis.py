@@ -118,10 +118,11 @@ def test_the_slider_bares_the_film_to_its_left_and_another_colour_map_colours_it
     visitor.find("#analysis-viewer-wipe").fill("100")
     assert np.ptp(pixels(visitor.find(STAGE)).astype(int), axis=2)[:, :-2].max() <= 2
     map_ = visitor.find("#analysis-viewer-map")
-    before = np.asarray(picture_of(map_.get_attribute("src")).convert("RGBA"))
+    address = map_.get_attribute("src")
+    before = np.asarray(picture_of(address).convert("RGBA"))
     visitor.unfolds("Method, target")
     visitor.takes("analysis-colormap", "viridis")
-    expect(map_).not_to_have_attribute("src", map_.get_attribute("src"))
+    expect(map_).not_to_have_attribute("src", address)
     after = np.asarray(picture_of(map_.get_attribute("src")).convert("RGBA"))
     assert np.array_equal(before[..., 3], after[..., 3])  # the same cells are coloured
     assert np.abs(before.astype(int) - after)[before[..., 3] > 0].mean() > 5
