@@ -26,7 +26,7 @@ def test_blocks_pass_mark_and_missing_maps_are_written(words):
         "trained",
         "text.1",
         "text.0, 2 missing",
-        "pass: |ρ| ≤ 0.1",
+        "pass: mean |ρ| ≤ 0.1, or as shifted maps",
         "target's score",
     ):
         assert phrase in said
@@ -54,3 +54,9 @@ def test_a_long_title_is_broken_into_lines_and_stands_clear_of_the_curves(words)
     heading = next(text for text in long.texts if text.get_text().startswith("integrated"))
     assert legend.get_window_extent().y1 <= heading.get_window_extent().y0
     assert long.axes[0].get_legend().get_window_extent().y1 <= legend.get_window_extent().y0
+
+
+def test_the_legend_ends_on_the_page():
+    page = randomisation_page(BLOCKS, SIMILARITIES, OUTPUTS, 4.5, "short", 0.1)
+    page.canvas.draw()
+    assert page.axes[0].get_legend().get_window_extent().x1 <= page.bbox.x1

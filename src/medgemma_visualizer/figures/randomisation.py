@@ -90,7 +90,13 @@ def randomisation_page(
 
 def _similarity(axes: Axes, similarities: np.ndarray, pass_mark: float | None) -> None:
     if pass_mark is not None:
-        axes.axhspan(-pass_mark, pass_mark, color="#e6e6e6", zorder=0, label=f"pass: |ρ| ≤ {pass_mark:g} on average")
+        axes.axhspan(
+            -pass_mark,
+            pass_mark,
+            color="#e6e6e6",
+            zorder=0,
+            label=f"pass: mean |ρ| ≤ {pass_mark:g}, or as shifted maps",
+        )
     axes.axhline(0, color=INK, linewidth=0.8, linestyle=":")
     for (name, colour, marker), draws in zip(CURVES, np.moveaxis(similarities, 2, 0), strict=True):
         if np.isnan(draws).all():
