@@ -161,7 +161,7 @@ def test_an_audit_is_seen_and_called_off_where_its_button_is(visitor: Visitor) -
     expect(bar).to_have_text(re.compile(r"\d+ of \d+.*\d s so far$"), timeout=ANALYSIS)
     expect(bar).to_be_in_viewport()
     visitor.find("#analysis-cancel").click()
-    visitor.find("#analysis-alert", has_text="Stopped").wait_for()
+    visitor.find("#analysis-alert", has_text="Stopped").wait_for(timeout=ANALYSIS)
     expect(bar).to_have_count(0)
     assert visitor.facts() == before
 
