@@ -105,7 +105,7 @@ def ask_all(
     with one_thread(), ThreadPoolExecutor(readers(model, sharers)) as pool:
         films = ahead(pool, lambda group: film_of(model, group[0]), groups, 2 * plan.batch)
         batches = [groups[start : start + plan.batch] for start in range(0, len(groups), plan.batch)]
-        seen = _seen_ahead(model, batches, films, plan)
+        seen = _seen_ahead(model, batches, films)
         for number in range(1, len(batches) + 1):
             if stop():
                 pool.shutdown(cancel_futures=True)
@@ -134,16 +134,18 @@ class _Seen:
     encoded: Encoded
     seconds: float
 
-    def each(self) -> Iterator[tuple[Group, Film | str, Any]]:
-        """Each picture's cases, the picture with its pixel values on the device, and its tokens; or a reason."""
+    def each(self, plan: RunPlan) -> Iterator[tuple[Group, _Asking | str]]:
+        """Each picture's cases, and the picture, ready to be asked about; or the reason why it is not."""
         there = iter(zip(self.encoded.films, self.encoded.tokens, strict=True))
-        for group, film in zip(self.groups, self.films, strict=True):
-            yield (group, film, None) if isinstance(film, str) else (group, *next(there))
+        for group, read_film in zip(self.groups, self.films, strict=True):
+            if isinstance(read_film, str):
+                yield group, read_film
+                continue
+            film, tokens = next(there)
+            yield group, tokens if isinstance(tokens, str) else _Asking(self.model, film, tokens, plan)
 
 
-def _seen_ahead(
-    model: Model, batches: Sequence[Sequence[Group]], films: Iterator[Future[Any]], plan: RunPlan
-) -> Iterator[_Seen]:
+def _seen_ahead(model: Model, batches: Sequence[Sequence[Group]], films: Iterator[Future[Any]]) -> Iterator[_Seen]:
     """Batches as they are seen; on a GPU the next one is on its way, on a stream of its own, when one is given out."""
     if model.device.type != "cuda":
         yield from (_see(model, batch, films, None) for batch in batches)
@@ -179,15 +181,11 @@ def _answers(seen: _Seen, plan: RunPlan) -> Iterator[Answered]:
     """Asks about each picture of a batch."""
     seen.encoded.wait()
     start = time.perf_counter()
-    known: dict[tuple[str, str], _Said] = {}
-    asked: list[tuple[Group, _Asking | str]] = []
-    for group, film, tokens in seen.each():
-        failed = film if isinstance(film, str) else tokens if isinstance(tokens, str) else None
-        asked.append((group, failed or _Asking(seen.model, film, tokens, plan, known)))  # type: ignore[arg-type]
-    known.update(_together([(group, one) for group, one in asked if isinstance(one, _Asking)], plan))
+    asked = list(seen.each(plan))
+    known = _together([(group, one) for group, one in asked if isinstance(one, _Asking)], plan)
     shared = seen.seconds + (time.perf_counter() - start) / len(asked)
     for group, one in asked:
-        yield _all_failed(group, one) if isinstance(one, str) else _group(one, group, shared)
+        yield _all_failed(group, one) if isinstance(one, str) else _group(one, group, shared, known)
 
 
 def _all_failed(group: Group, reason: str) -> Answered:
@@ -196,17 +194,24 @@ def _all_failed(group: Group, reason: str) -> Answered:
     )
 
 
-def _together(asked: Sequence[tuple[Group, _Asking]], plan: RunPlan) -> dict[tuple[str, str], _Said]:
-    """What one pass says to many questions, where the fast decoder runs: (case, words) -> answer and maps.
+def _together(asked: Sequence[tuple[Group, _Asking]], plan: RunPlan) -> _Known:
+    """What one pass says to many questions, where the fast decoder runs.
 
     Questions of like length go together. What cannot, or fails, is left to be asked alone, where its reason is told.
     """
+    known: dict[tuple[str, str], _Said] = {}
     if plan.batch == 1 or "relevance" in plan.methods:  # which asks in passes of its own kind
-        return {}
+        return known
     wanted = [one for group, asking in asked for case in group for one in _wanted(asking, case)]
     wanted.sort(key=lambda one: len(one.reading.prompt.ids))
-    parts = [wanted[start : start + plan.batch] for start in range(0, len(wanted), plan.batch)]
-    return {key: said for part in parts for key, said in _said_together(part, plan)}
+    for start in range(0, len(wanted), plan.batch):
+        part = wanted[start : start + plan.batch]
+        try:
+            for one, said in _said_together(part, plan):
+                known[one.key] = said
+        except Exception as error:  # met again, and told, by the questions that are now asked alone
+            logger.warning("%d questions are asked one by one, since together: %s", len(part), type(error).__name__)
+    return known
 
 
 @dataclass(frozen=True)
@@ -223,38 +228,29 @@ def _wanted(asking: _Asking, case: Case) -> Iterator[_Wanted]:
     plan = asking.plan
     words = [(case.question, plan.methods), *((one.text, plan.methods[:1]) for one in _variations(case, plan))]
     for text, methods in words:
-        try:
-            yield _Wanted((case.id, text), methods, asking.reading(case, text))
-        except Exception:  # met again, and told, where it is asked alone
-            continue
+        reading = asking.askable(case, text)
+        if reading is not None:
+            yield _Wanted((case.id, text), methods, reading)
 
 
-def _said_together(part: Sequence[_Wanted], plan: RunPlan) -> Iterator[tuple[tuple[str, str], _Said]]:
+def _said_together(part: Sequence[_Wanted], plan: RunPlan) -> Iterator[tuple[_Wanted, _Said]]:
     readings = [one.reading for one in part]
     if not go_together(readings):
         return
-    try:
-        joints = in_halves(lambda some: answer_together(some, plan.target, plan.methods), readings)
-    except Exception as error:
-        logger.warning("%d questions could not be asked together and are asked one by one: %s", len(part), error)
-        return
+    joints = in_halves(lambda some: answer_together(some, plan.target, plan.methods), readings)
     for one, joint in zip(part, joints, strict=True):
         if joint is not None and joint.aim is not None:
-            try:
-                with joint.lent():
-                    said = _explained(one.reading, joint.aim, one.methods)
-            except Exception as error:
-                logger.warning("A question is asked again by itself, since together with others: %s", error)
-                continue
-            yield one.key, said
+            with joint.lent():
+                said = _explained(one.reading, joint.aim, one.methods)
+            yield one, said
 
 
-def _group(asking: _Asking, group: Group, shared: float) -> Answered:
+def _group(asking: _Asking, group: Group, shared: float, known: _Known) -> Answered:
     """All questions of one picture, which the decoder reads once, too."""
     rows: list[Row] = []
     seconds: dict[str, float] = {}
     with ExitStack() as stack:
-        ask = _asker(asking, group, stack)
+        ask = _asker(asking, group, known, stack)
         for case in group:
             start = time.perf_counter()
             rows += _rows_or_reason(asking, ask, case)
@@ -262,7 +258,7 @@ def _group(asking: _Asking, group: Group, shared: float) -> Answered:
     return Answered(tuple(group), tuple(rows), seconds)
 
 
-def _asker(asking: _Asking, group: Group, stack: ExitStack) -> _Ask:
+def _asker(asking: _Asking, group: Group, known: _Known, stack: ExitStack) -> _Ask:
     """Asks a question in some words under some methods, unless it was asked together with others."""
 
     @functools.cache
@@ -270,7 +266,7 @@ def _asker(asking: _Asking, group: Group, stack: ExitStack) -> _Ask:
         return stack.enter_context(read_once(_first_reading(asking, group), *asking.plan.methods))
 
     def ask(case: Case, words: str, methods: Sequence[str]) -> _Said:
-        said = asking.known.get((case.id, words))
+        said = known.get((case.id, words))
         if said is not None:
             return said
         reading = alone()(words, case.options)
@@ -284,12 +280,9 @@ def _first_reading(asking: _Asking, group: Group) -> Reading:
 
     None of them can: what goes wrong with the last one is raised.
     """
-    for case in group[:-1]:
-        try:
-            return asking.reading(case, case.question)
-        except Exception:  # met again, and told, where it is asked
-            continue
-    return asking.reading(group[-1], group[-1].question)
+    *others, last = group
+    askable = (asking.askable(case, case.question) for case in others)
+    return next(filter(None, askable), None) or asking.reading(last, last.question)
 
 
 def _rows_or_reason(asking: _Asking, ask: _Ask, case: Case) -> list[Row]:
@@ -304,17 +297,12 @@ def _rows_or_reason(asking: _Asking, ask: _Ask, case: Case) -> list[Row]:
 
 @dataclass(frozen=True)
 class _Asking:
-    """A picture that the vision tower has read.
-
-    Attributes:
-        known: (case, words) -> what was said to it together with others.
-    """
+    """A picture that the vision tower has read."""
 
     model: Model
     film: Film
     tokens: Any
     plan: RunPlan
-    known: Mapping[tuple[str, str], _Said]
 
     def reading(self, case: Case, words: str) -> Reading:
         """The picture with a question of a case in some words, nothing asked yet."""
@@ -329,6 +317,14 @@ class _Asking:
         )
         vars(made).update(pixel_values=self.film.pixel_values, image_tokens=self.tokens)  # cached properties
         return made
+
+    def askable(self, case: Case, words: str) -> Reading | None:
+        """The same; None where it cannot be asked. Whoever asks it all the same meets the reason, and tells it."""
+        try:
+            return self.reading(case, words)
+        except Exception as error:
+            logger.info("A question cannot be asked: %s", type(error).__name__)
+            return None
 
 
 @dataclass(frozen=True)
@@ -350,6 +346,8 @@ def _explained(reading: Reading, aim: Aim, methods: Sequence[str]) -> _Said:
     return _Said(reading, aim, {name: explain_or_say_why(reading, aim, name, {}) for name in methods})
 
 
+#: (case, words) -> what was said to a question together with others.
+_Known = Mapping[tuple[str, str], _Said]
 #: Answers and explains a case's question in some words, under some methods.
 _Ask = Callable[[Case, str, Sequence[str]], _Said]
 
