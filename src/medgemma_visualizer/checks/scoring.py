@@ -21,10 +21,10 @@ from medgemma_visualizer.heatmaps.probing import (
     Space,
     batch_size,
     batches,
-    cell_pixels,
     in_smaller_batches,
     joined,
     original,
+    over,
     scores_of,
 )
 from medgemma_visualizer.heatmaps.targets import Aim
@@ -132,18 +132,11 @@ class ModelScorer:
     def _scores(self, masks: np.ndarray, imputers: np.ndarray) -> np.ndarray:
         """float32 (B,), for one batch."""
         instead = torch.cat([self.fills[str(name)](mask[None]) for mask, name in zip(masks, imputers, strict=True)])
-        altered = torch.where(self._removed(masks), instead, self.before)
+        removed = over(torch.from_numpy(masks).to(self.before.device), self.space, self.before)
+        altered = torch.where(removed, instead, self.before)
         model, rows = self.reading.model, self.aim.rows
         tokens = altered if self.space == "tokens" else image_tokens(model, altered)  # (B, N, D)
         return scores_of(self.aim, logits_at(model, self.reading.ids(self.aim.forced), tokens, rows))
-
-    def _removed(self, masks: np.ndarray) -> torch.Tensor:
-        """bool (B, N, 1) over tokens, (B, 1, height, width) over pixels."""
-        cells = torch.from_numpy(masks).to(self.before.device)
-        if self.space == "tokens":
-            return cells.flatten(1)[..., None]
-        high, wide = cell_pixels(self.before.shape[-2:], self.grid)
-        return cells.repeat_interleave(high, 1).repeat_interleave(wide, 2)[:, None]
 
     def _fill(self, name: str, seed: int) -> Fill:
         pictures = imputer(self.reading, name, seed)

@@ -140,7 +140,8 @@ def masked_logits(
     before, after = original(reading, space), baseline_for(reading, space, baseline)
     for chunk, count in batches(_checked(masks, model.grid), batch or batch_size(reading, aim, space), what):
         with torch.no_grad():
-            altered = torch.lerp(before, after, _weights(reading, chunk, space, before))
+            share = torch.from_numpy(chunk.astype(np.float32)).to(before)
+            altered = torch.lerp(before, after, over(share, space, before))
             tokens = altered if space == "tokens" else image_tokens(model, altered)
             logits = logits_at(model, ids, tokens, aim.rows)
         yield logits[:count]
@@ -264,13 +265,19 @@ def _checked(masks: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     return masks
 
 
-def _weights(reading: Reading, masks: np.ndarray, space: Space, like: torch.Tensor) -> torch.Tensor:
-    """Share replaced, ready to broadcast: (B, N, 1) over tokens, (B, 1, height, width) over pixels."""
-    share = torch.from_numpy(masks.astype(np.float32)).to(like)  # (B, rows, cols)
+def over(cells: torch.Tensor, space: Space, before: torch.Tensor) -> torch.Tensor:
+    """Values of cells (B, rows, cols), ready to broadcast over what masks alter (`original`).
+
+    Returns:
+        (B, N, 1) over tokens, (B, 1, height, width) over pixels.
+
+    Raises:
+        UnavailableError: The picture does not divide into whole cells.
+    """
     if space == "tokens":
-        return share.flatten(1)[..., None]
-    high, wide = cell_pixels(like.shape[-2:], reading.model.grid)
-    return share.repeat_interleave(high, 1).repeat_interleave(wide, 2)[:, None]
+        return cells.flatten(1)[..., None]
+    high, wide = cell_pixels(before.shape[-2:], cells.shape[1:])
+    return cells.repeat_interleave(high, 1).repeat_interleave(wide, 2)[:, None]
 
 
 def cell_pixels(picture: Sequence[int], grid: Sequence[int], instead: str = "space='tokens'") -> tuple[int, int]:
