@@ -22,8 +22,8 @@ Box = tuple[float, float, float, float]
 _CUBIC_SHARPNESS = -0.75  # Keys' parameter a, as in OpenCV and PyTorch
 
 
-def finite_map(values: np.ndarray, name: str = "map") -> np.ndarray:
-    """A float64 copy of a two-dimensional array, after checking that every number in it is one.
+def finite(values: np.ndarray, name: str = "map") -> np.ndarray:
+    """A two-dimensional array as it was given, after checking that every number in it is one.
 
     Args:
         values: (rows, cols), any real dtype.
@@ -40,7 +40,16 @@ def finite_map(values: np.ndarray, name: str = "map") -> np.ndarray:
     broken = 0 if array.dtype.kind in "biu" else int(array.size - np.isfinite(array).sum())
     if broken:
         raise InputError(f"The {name} holds NaN or infinity in {broken} of {array.size} places; find where they arose.")
-    return array.astype(np.float64)
+    return array
+
+
+def finite_map(values: np.ndarray, name: str = "map") -> np.ndarray:
+    """A float64 copy of what `finite` accepts.
+
+    Raises:
+        InputError: As `finite`.
+    """
+    return finite(values, name).astype(np.float64)
 
 
 @lru_cache(maxsize=64)
@@ -86,12 +95,10 @@ def coverage(mask: np.ndarray, rows: int, cols: int) -> np.ndarray:
     Raises:
         InputError: Values outside [0, 1] (a 0/255 mask, say), or not a finite two-dimensional array.
     """
-    array = np.asarray(mask)
-    if array.dtype != bool or array.ndim != 2:
-        array = finite_map(mask, "mask")
-        low, high = array.min(), array.max()
-        if low < 0 or high > 1:
-            raise InputError(f"The mask holds values from {low:g} to {high:g}; pass a bool mask (for 0/255: mask > 0).")
+    array = finite(mask, "mask")
+    low, high = array.min(), array.max()
+    if low < 0 or high > 1:
+        raise InputError(f"The mask holds values from {low:g} to {high:g}; pass a bool mask (for 0/255: mask > 0).")
     return np.clip(downsample(array, rows, cols), 0, 1).astype(np.float32)
 
 

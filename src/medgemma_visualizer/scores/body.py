@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from medgemma_visualizer.errors import InputError
-from medgemma_visualizer.grid import downsample, finite_map, upsample
+from medgemma_visualizer.grid import downsample, finite, upsample
 
 _WORKING_SIDE = 256  # pixels of the longer side while searching
 _FLAT = 0.02  # share of the film's range within which a line of pixels is one grey
@@ -51,9 +51,9 @@ def body_mask(gray: np.ndarray) -> np.ndarray:
 
 
 def _checked(gray: np.ndarray) -> np.ndarray:
-    """The film as it was given; whole numbers need no copy of eight bytes a pixel to be known as finite."""
-    whole = isinstance(gray, np.ndarray) and gray.ndim == 2 and gray.size and gray.dtype.kind in "iu"
-    film = gray if whole else finite_map(gray, "film")
+    """The film; whole numbers as they were given, which need no copy of eight bytes a pixel."""
+    film = finite(gray, "film")
+    film = film if film.dtype.kind in "iu" else film.astype(np.float64)
     if min(film.shape) < 16:
         raise InputError(f"The film has {film.shape[0]} x {film.shape[1]} pixels; 16 a side are needed to find a body.")
     if film.min() == film.max():

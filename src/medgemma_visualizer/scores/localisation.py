@@ -21,7 +21,7 @@ from scipy.stats import rankdata
 from skimage.filters import threshold_otsu
 
 from medgemma_visualizer.errors import InputError
-from medgemma_visualizer.grid import coverage, finite_map, overlap_weights, upsample
+from medgemma_visualizer.grid import coverage, finite, finite_map, overlap_weights, upsample
 from medgemma_visualizer.records import Score
 from medgemma_visualizer.scores.maps import CONSTANT, ZERO, distribution, is_constant, positive_part
 from medgemma_visualizer.scores.verdict import not_applicable, scored
@@ -248,9 +248,9 @@ def _iou_score(grid: np.ndarray, region: np.ndarray) -> Score:
 
 def _checked_mask(mask: np.ndarray) -> np.ndarray:
     """The mask as bool (height, width); anything but False/True or 0/1 is refused."""
-    if isinstance(mask, np.ndarray) and mask.dtype == bool and mask.ndim == 2 and mask.size:
-        return mask  # checked by its type; a large one is asked about in every score
-    values = finite_map(mask, "region's mask")
+    values = finite(mask, "region's mask")
+    if values.dtype == bool:  # a large one is asked about in every score
+        return values
     if not np.isin(values, (0, 1)).all():
         low, high = values.min(), values.max()
         raise InputError(f"The region's mask holds values from {low:g} to {high:g}; pass a bool mask (mask > 0).")
