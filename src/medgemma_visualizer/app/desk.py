@@ -23,9 +23,8 @@ from typing import Any, Generic, TypeVar
 
 from medgemma_visualizer.errors import UnavailableError
 from medgemma_visualizer.models.adapter import Model
-from medgemma_visualizer.models.devices import cleanup_memory, free_bytes, on_device, stay_on
+from medgemma_visualizer.models.devices import cleanup_memory, free_bytes, is_out_of_memory, on_device, stay_on
 from medgemma_visualizer.progress import listening
-from medgemma_visualizer.runs.films import is_out_of_memory
 
 T = TypeVar("T")
 
@@ -134,7 +133,7 @@ class Desk:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.bytes = sum(p.numel() * p.element_size() for p in model.hf.parameters())
+        self.bytes = model.weight_bytes
         self.separate = self.bytes <= SMALL
         self.double = doubled(model, weights=self.separate)
         self._quick, self._long = threading.Lock(), threading.Lock()

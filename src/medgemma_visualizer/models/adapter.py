@@ -88,6 +88,11 @@ class Model:
         return next(self.hf.parameters()).dtype
 
     @property
+    def weight_bytes(self) -> int:
+        """What its weights take in memory."""
+        return sum(weight.nbytes for weight in self.hf.parameters())
+
+    @property
     def grid(self) -> tuple[int, int]:
         """(rows, cols) of the image tokens."""
         return self.family.grid(self.hf.config)

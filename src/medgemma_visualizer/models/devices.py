@@ -172,6 +172,12 @@ def is_glibc() -> bool:
     return platform.libc_ver()[0] == "glibc"
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is how a device, or this machine, says that its memory is full."""
+    full = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return full or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
 def cleanup_memory() -> None:
     """Gives back what nobody holds any more, and logs what CUDA still holds; starts no CUDA context of its own."""
     gc.collect()

@@ -21,7 +21,7 @@ from medgemma_visualizer.data.photo import grayscale, picture
 from medgemma_visualizer.data.sources import is_demo_film
 from medgemma_visualizer.grid import coverage
 from medgemma_visualizer.models.adapter import Model
-from medgemma_visualizer.models.devices import cleanup_memory
+from medgemma_visualizer.models.devices import cleanup_memory, is_out_of_memory
 from medgemma_visualizer.models.forward import image_tokens, prepared
 from medgemma_visualizer.records import Case
 from medgemma_visualizer.runs.work import cores
@@ -170,11 +170,3 @@ def in_halves(work: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) ->
         return [None]
     half = (len(items) + 1) // 2
     return [*in_halves(work, items[:half]), *in_halves(work, items[half:])]
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether this is how a device, or this machine, says that its memory is full."""
-    import torch
-
-    full = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return full or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))

@@ -30,7 +30,7 @@ from medgemma_visualizer.heatmaps.targets import Aim, resolve
 from medgemma_visualizer.heatmaps.together import answer_together
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.batches import go_together
-from medgemma_visualizer.models.devices import cleanup_memory, trim_memory
+from medgemma_visualizer.models.devices import cleanup_memory, is_out_of_memory, trim_memory
 from medgemma_visualizer.models.reading import Reading, read
 from medgemma_visualizer.progress import listening
 from medgemma_visualizer.records import Case, Heatmap
@@ -43,7 +43,6 @@ from medgemma_visualizer.runs.films import (
     encoded,
     film_of,
     in_halves,
-    is_out_of_memory,
     readers,
 )
 from medgemma_visualizer.runs.judging import judged, kind_of
