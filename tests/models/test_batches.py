@@ -203,10 +203,14 @@ def of_4b_shape(monkeypatch: Any, gib: float) -> Any:
     """MedGemma 4B's shape: 30,720 + 20,480 numbers of two bytes in each of 34 layers and 320 positions, 1.04 GiB; and
     8 GiB of weights."""
     config = SimpleNamespace(intermediate_size=10240, hidden_size=2560)
-    weights = SimpleNamespace(parameters=lambda: [SimpleNamespace(nbytes=2**32)] * 2)
     monkeypatch.setattr(batches, "free_bytes", lambda _device: int(gib * 2**30))
     return SimpleNamespace(
-        device=None, dtype=torch.bfloat16, grid=(16, 16), n_layers=34, text=SimpleNamespace(config=config), hf=weights
+        device=None,
+        dtype=torch.bfloat16,
+        grid=(16, 16),
+        n_layers=34,
+        text=SimpleNamespace(config=config),
+        weight_bytes=2**33,
     )
 
 

@@ -10,7 +10,6 @@ additions.
 
 from __future__ import annotations
 
-import itertools
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -46,7 +45,7 @@ def batch_for(model: Model, others: int = 0) -> int:
     if free is None:
         return 1
     if others:
-        free = free // others - sum(weight.nbytes for weight in model.hf.parameters())
+        free = free // others - model.weight_bytes
     config = model.text.config
     row = (3 * config.intermediate_size + 8 * config.hidden_size) * model.dtype.itemsize
     positions = rounded(model.grid[0] * model.grid[1] + graphs.STEP)
@@ -70,6 +69,11 @@ def go_together(readings: Sequence[Reading]) -> bool:
         and graphs.Engine.fits(len(reading.prompt.ids), [0], reading.max_new_tokens)
         for reading in readings
     )
+
+
+def padded(rows: Sequence[Sequence[int]], length: int) -> list[list[int]]:
+    """Ids made as long as that by ids that nobody reads."""
+    return [[*ids, *[0] * (length - len(ids))] for ids in rows]
 
 
 class Slots:
@@ -258,14 +262,8 @@ class Batch:
             engine.batches.add(self)
 
     def _embeds(self) -> torch.Tensor:
-        token, at = self.model.image_token_id, self.readings[0].prompt.image_positions
-        rows = [[0 if i == token else i for i in ids] + [0] * (self.length - len(ids)) for ids in self._ids]
-        words = self.model.text.get_input_embeddings()(
-            sent(list(itertools.chain.from_iterable(rows)), self.model.device)
-        )
-        embeds = words.view(len(rows), self.length, -1).to(self.leaf.dtype).clone()
-        embeds[:, slice(at[0], at[-1] + 1) if at[-1] + 1 - at[0] == len(at) else list(at)] = self.leaf
-        return embeds
+        at = self.readings[0].prompt.image_positions
+        return graphs.filled(self.model, padded(self._ids, self.length), self.leaf, at)
 
     def _places(self) -> lean.Places:
         """Those of any of the prompts: what stands after the image is text, and attends backwards."""
@@ -321,8 +319,6 @@ class Batch:
         if most == 0:
             return self._states
         device = self.model.device
-        rows = [[*ids, *[0] * (most - len(ids))] for ids in forced]
-        words = self.model.text.get_input_embeddings()(sent(list(itertools.chain.from_iterable(rows)), device))
         slots = Slots(self.model, self._lengths.clone(), self.length, most)
         at = self._lengths[:, None] + torch.arange(most, device=device)[None]
         keys, values = self._keys, self._values
@@ -331,7 +327,7 @@ class Batch:
             return torch.cat([keys[layer], key], dim=2), torch.cat([values[layer], value], dim=2)
 
         places = slots.places(at, self.length + most)
-        states = lean.decode(self.model, words.view(len(rows), most, -1), places, on)
+        states = lean.decode(self.model, graphs.words_of(self.model, padded(forced, most)), places, on)
         return torch.cat([self._states, states], dim=1)
 
     def forget(self) -> None:

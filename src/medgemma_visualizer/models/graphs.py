@@ -11,6 +11,7 @@ the order of additions. Without CUDA the same work is launched instead of replay
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import weakref
@@ -553,10 +554,27 @@ def embed(model: Model, ids: tuple[int, ...], tokens: torch.Tensor) -> torch.Ten
         raise InputError(
             f"The prompt has {len(at)} places for image tokens, {tokens.shape[1]} were given. One image a prompt."
         )
-    words = model.text.get_input_embeddings()(sent([0 if i == token else i for i in ids], model.device))  # (S, D)
-    embeds = words.to(tokens.dtype).expand(tokens.shape[0], -1, -1).clone()  # (B, S, D)
-    together = at[-1] - at[0] + 1 == len(at)
-    embeds[:, slice(at[0], at[-1] + 1) if together else at] = tokens
+    return filled(model, [ids], tokens, at)
+
+
+def words_of(model: Model, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Embeddings (B, S, D) of ids, B rows of one length; nothing waits for the GPU."""
+    ids = sent(list(itertools.chain.from_iterable(rows)), model.device)
+    words: torch.Tensor = model.text.get_input_embeddings()(ids.view(len(rows), -1))
+    return words
+
+
+def filled(model: Model, rows: Sequence[Sequence[int]], tokens: torch.Tensor, at: Sequence[int]) -> torch.Tensor:
+    """Embeddings (B, S, D) of ids with image tokens (B, N, D) in their places; differentiable in `tokens`.
+
+    Args:
+        rows: One for each set of image tokens, or one for all.
+        at: The places (N,), ascending, the same in each row.
+    """
+    token = model.image_token_id
+    words = words_of(model, [[0 if i == token else i for i in ids] for ids in rows])
+    embeds = words.to(tokens.dtype).expand(tokens.shape[0], -1, -1).clone()
+    embeds[:, slice(at[0], at[-1] + 1) if at[-1] + 1 - at[0] == len(at) else list(at)] = tokens
     return embeds
 
 
