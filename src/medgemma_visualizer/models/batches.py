@@ -18,7 +18,7 @@ import torch
 
 from medgemma_visualizer.models import graphs, lean
 from medgemma_visualizer.models.adapter import Model
-from medgemma_visualizer.models.devices import free_bytes, on_device
+from medgemma_visualizer.models.devices import free_bytes
 from medgemma_visualizer.models.forward import Generated, ensure_finite
 from medgemma_visualizer.models.graphs import Told, rounded, sent
 from medgemma_visualizer.models.reading import Reading
@@ -136,8 +136,7 @@ class Steps:
         self.told = torch.zeros(room + 1, size, 2, dtype=torch.long, device=device)  # id, and whether all was finite
         self.logprobs = torch.zeros(room + 1, size, device=device)
         self.holder: Any = lambda: None  # whose answers these are
-        self._graphs: dict[str, Any] | None = None
-        self._launched = 0
+        self._replay = graphs.Replay(device)
 
     def load(self, keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor], lengths: torch.Tensor) -> None:
         """Keys and values (B, H_kv, length, d) of each layer's prompts."""
@@ -178,22 +177,12 @@ class Steps:
         return said, [row[: len(ids)] for row, ids in zip(probabilities, said, strict=True)]
 
     def _do_step(self) -> None:
-        """Launches the step the first time, captures it the second time, and replays it from then on."""
-        with on_device(self.model.device):
-            self._do_step_here()
+        state = [self.token, self.step, self.told, self.logprobs]
+        self._replay.do("step", {"step": self._take_step}, {"step": lambda: self.told}, state)
 
-    def _do_step_here(self) -> None:
-        if self._graphs is None and self._launched == 1 and graphs.captures(self.model.device):
-            kept = [self.token, self.step, self.told, self.logprobs]
-            saved = [tensor.clone() for tensor in kept]
-            self._graphs = graphs.captured({"step": self._take_step}, {"step": lambda: self.told})
-            for tensor, value in zip(kept, saved, strict=True):  # the warm-up has written them
-                tensor.copy_(value)
-        if self._graphs is None:
-            self._launched += 1
-            self._take_step()
-        else:
-            self._graphs["step"].replay()
+    @property
+    def _graphs(self) -> dict[str, Any] | None:
+        return self._replay.graphs
 
     @torch.no_grad()
     def _take_step(self) -> None:

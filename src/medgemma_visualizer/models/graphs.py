@@ -125,8 +125,7 @@ class _Pass:
         self.decoded: list[int] = []
         self.bytes = 0
         self.logits, self.gradient = _NOTHING, _NOTHING
-        self._graphs: dict[str, Any] = {}
-        self._launched: set[str] = set()
+        self._passes, self._steps = Replay(model.device), Replay(model.device)
         self._blocks: tuple[int, ...] | None = None
         self._make_buffers()
 
@@ -158,7 +157,7 @@ class _Pass:
         """Logits float32 (1, rows, V) of a job, in the pass's own buffer."""
         if job is not self.job:
             self._load(job)
-            self._do("forward", self._forward)
+            self._do("forward")
             self.job, self.run, self.decoded = job, self.run + 1, []
         return self.logits.detach()
 
@@ -169,7 +168,7 @@ class _Pass:
             self.read(job)
         self.slope.zero_()
         self.slope[:, : slope.shape[1]].copy_(slope)
-        self._do("backward", self._backward)
+        self._do("backward")
         return self.gradient[:, : len(job.ids)].clone()
 
     @torch.no_grad()
@@ -221,7 +220,7 @@ class _Pass:
         told.send(0)
         for n in range(most):
             if n + 1 < most:
-                self._do("step", self._step)
+                self._do("step")
                 told.send(n + 1)
             best, finite = told.get(n)
             if not finite:
@@ -293,35 +292,75 @@ class _Pass:
 
     # -- capturing -------------------------------------------------------------------------------------------------
 
-    def _do(self, name: str, work: Callable[[], None]) -> None:
-        """Launches work the first time, captures it the second time, and replays it from then on."""
-        with on_device(self.model.device):
-            self._do_here(name, work)
-
-    def _do_here(self, name: str, work: Callable[[], None]) -> None:
-        part = "step" if name == "step" else "pass"
-        begins = name != "backward"  # a way back belongs to the pass that it goes back through
-        if begins and part in self._launched and captures(self.model.device) and part not in self._graphs:
-            self._capture(part)
-        graphs = self._graphs.get(part)
-        if graphs is None:
-            self._launched.add(part)
-            work()
+    def _do(self, name: str) -> None:
+        """Does a part of the pass, or a step of decoding, by its graph where there is one."""
+        state = [self.token, self.at, self.step, self.slot, self.told, self.logprobs]
+        if name == "step":
+            held = self._steps.do(name, {name: self._step}, {name: lambda: self.told}, state)
         else:
-            graphs[name].replay()
+            works = {"forward": self._forward, "backward": self._backward}
+            writes = {"forward": lambda: self.logits, "backward": lambda: self.gradient}
+            held = self._passes.do(name, works, writes, state)
+        self.bytes += held
 
-    def _capture(self, part: str) -> None:
-        """Captures the pass and its way back, or a step of decoding; where that cannot be it stays launched."""
-        works = {"step": self._step} if part == "step" else {"forward": self._forward, "backward": self._backward}
-        writes = {"forward": lambda: self.logits, "backward": lambda: self.gradient, "step": lambda: self.told}
-        before, saved = allocated(self.model.device), [t.clone() for t in self._touched()]
-        self._graphs[part] = captured(works, writes)
-        for kept, value in zip(self._touched(), saved, strict=True):  # the warm-up has written them
+    @property
+    def _graphs(self) -> dict[str, dict[str, Any] | None]:
+        return {"pass": self._passes.graphs, "step": self._steps.graphs}
+
+
+class Replay:
+    """Works that follow each other in one go: launched the first time, captured the second, replayed from then on.
+
+    Args:
+        device: Whose work it is; where it cannot be captured, all of it is launched.
+
+    Attributes:
+        graphs: Of each work; None before there are any, and where none can be had.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.graphs: dict[str, Any] | None = None
+        self._device, self._begun = device, 0
+
+    def do(
+        self,
+        name: str,
+        works: Mapping[str, Callable[[], None]],
+        writes: Mapping[str, Callable[[], torch.Tensor]],
+        state: Sequence[torch.Tensor],
+    ) -> int:
+        """Does one of the works.
+
+        Args:
+            name: Of the work; the first one begins a go.
+            works, writes: As for `captured`. Given each time, since whoever keeps works keeps what they belong to.
+            state: What the works count on in; a capture, which does them meanwhile, gives it back.
+
+        Returns:
+            Bytes that are held from now on, where it was captured now.
+        """
+        held, begins = 0, name == next(iter(works))
+        with on_device(self._device):
+            if begins and self._begun == 1 and captures(self._device):
+                held = self._capture(works, writes, state)
+            self._begun += begins
+            if self.graphs is None:
+                works[name]()
+            else:
+                self.graphs[name].replay()
+        return held
+
+    def _capture(
+        self,
+        works: Mapping[str, Callable[[], None]],
+        writes: Mapping[str, Callable[[], torch.Tensor]],
+        state: Sequence[torch.Tensor],
+    ) -> int:
+        before, saved = allocated(self._device), [tensor.clone() for tensor in state]
+        self.graphs = captured(works, writes)
+        for kept, value in zip(state, saved, strict=True):
             kept.copy_(value)
-        self.bytes += max(0, allocated(self.model.device) - before)
-
-    def _touched(self) -> list[torch.Tensor]:
-        return [self.token, self.at, self.step, self.slot, self.told, self.logprobs]
+        return max(0, allocated(self._device) - before)
 
 
 #: What stands in a tensor until a graph that was captured writes it.
