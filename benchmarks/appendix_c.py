@@ -191,7 +191,7 @@ class Sample:
         return {"mean": found.value, "sd": spread, "n": found.n, "interval": found.interval, "why": dict(self.why)}
 
 
-def tested(cases: Sequence[Case]) -> list[Case]:
+def of_test_split(cases: Sequence[Case]) -> list[Case]:
     """The test split, where there is one; else all."""
     return [case for case in cases if case.split == "test"] or list(cases)
 
@@ -275,8 +275,8 @@ def divergence(model: Model, cases: Sequence[Case], method: str) -> Sample:
 
 def metrics(model: Model, cases: Sequence[Case], number: int) -> dict[str, Any]:
     """All that appendix C calls accuracy, summed up."""
-    some = drawn(tested(cases), number)
-    right = accuracy(model, tested(cases)).summary()
+    some = drawn(of_test_split(cases), number)
+    right = accuracy(model, of_test_split(cases)).summary()
     maps = {
         column: {name: sample.summary() for name, sample in by_method.items()}
         for column, by_method in faithfulness(model, some).items()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DOCS = Path(__file__).parent.parent / "docs" / "runs.md"
-BEGIN, END = "<!-- benchmarks/plan.py: begin -->", "<!-- benchmarks/plan.py: end -->"
+COMMAND = "python benchmarks/plan.py"
 #: MIMIC-CXR 2.1.0.
 IMAGES = 377_110
 GPUS = (1, 8, 64)
@@ -104,9 +104,9 @@ def _dollars(dollars: tuple[float, float]) -> str:
 
 def put(text: str, table: Sequence[str]) -> str:
     """The page with the table between its marks."""
-    before, rest = text.split(f"{BEGIN}\n")
-    _, after = rest.split(END)
-    return "\n".join([f"{before}{BEGIN}", *table, f"{END}{after}"])
+    from medgemma_visualizer.reports.sensitivity import rewritten  # loads torch, which the table does not need
+
+    return rewritten(text, "\n".join(table), COMMAND)
 
 
 def main() -> None:

@@ -308,13 +308,8 @@ def examples_part(shown: Sequence[Example], method: str, number: int) -> Safe:
 def _examples_taken(shown: Sequence[Example], method: str) -> Safe:
     """Downloads of the numbers of all examples."""
     rows = [(one.which, one.case.id, one.case.question, one.said, *_numbers_of(one)) for one in shown]
-    headings = (
-        "which",
-        "case",
-        "question",
-        "answer",
-        *(name for name in SHOWN_WITH for name in (name, f"{name}, chance")),
-    )
+    numbers = [heading for name in SHOWN_WITH for heading in (name, f"{name}, chance")]
+    headings = ("which", "case", "question", "answer", *numbers)
     told = [
         {"which": one.which, "case": one.case.id, "question": one.case.question, "answer": one.said, "method": method}
         | {"scores": {name: score_as_document(score) for name, score in one.scores.items()}}
