@@ -25,6 +25,7 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "cache-control": "no-store",
 }
+_ADDED = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
 #: Ways of Gradio's that the page does not need: they hand out files, ask other machines, or write to the disk.
 CLOSED = tuple(f"/gradio_api/{way}" for way in ("file", "proxy", "deep_link", "process_recording", "component_server"))
@@ -45,55 +46,91 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def headers() -> Any:
-    """Adds `HEADERS` to every answer."""
-    from starlette.middleware import Middleware
+class Headers:
+    """Adds `HEADERS` to every answer of an application."""
 
-    added = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+    def __init__(self, app: Any) -> None:
+        self.app = app
 
-    class Headers:
-        def __init__(self, app: Any) -> None:
-            self.app = app
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        fixed = scope.get("path", "").startswith(("/assets/", "/static/"))  # the page's own scripts may be kept
 
-        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            fixed = scope.get("path", "").startswith(("/assets/", "/static/"))  # the page's own scripts may be kept
+        async def sending(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                there = {name for name, _ in message["headers"]} | ({b"cache-control"} if fixed else set())
+                message["headers"] = [*message["headers"], *((n, v) for n, v in _ADDED if n not in there)]
+            await send(message)
 
-            async def sending(message: Any) -> None:
-                if message["type"] == "http.response.start":
-                    there = {name for name, _ in message["headers"]} | ({b"cache-control"} if fixed else set())
-                    message["headers"] = [*message["headers"], *((n, v) for n, v in added if n not in there)]
-                await send(message)
-
-            await self.app(scope, receive, sending)
-
-    return Middleware(Headers)
+        await self.app(scope, receive, sending)
 
 
-def doors(open_to_all: bool) -> Any:
+class Doors:
     """Refuses `CLOSED`, what another site's page asks, and, where no password does, whoever names another machine.
 
     Gradio lets every site's page ask with a visitor's cookie, and read the answers, unless it is asked as localhost. A
     page can also have its own name lead to this machine (DNS rebinding); the name stays in the request. An upload's
     address would serve it to everybody who has that address.
     """
+
+    def __init__(self, app: Any, open_to_all: bool) -> None:
+        self.app, self.open_to_all = app, open_to_all
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        refused = self._refused(scope) if scope["type"] == "http" else None
+        await (_plain(*refused) if refused else self.app)(scope, receive, send)
+
+    def _refused(self, scope: Any) -> tuple[str, int] | None:
+        """Why a request is not let in, and the status that says so."""
+        if scope["path"].startswith(CLOSED):
+            return "The page does not need this address, so it is closed.", 404
+        if self.open_to_all and not is_loopback(_named(scope)):
+            return "This page is for its own machine: open it at 127.0.0.1, or use --auth.", 403
+        if _from_another_site(scope):
+            return "Only this page itself may ask here; a proxy before it passes Host on.", 403
+        return None
+
+
+class OwnFiles:
+    """Refuses whatever names a file that was not sent here: Gradio would fetch it from the address that it gives.
+
+    Args:
+        app: What is asked where nothing is refused.
+        uploads: The folder where files lie that were sent here.
+    """
+
+    def __init__(self, app: Any, uploads: Path) -> None:
+        self.app, self.uploads = app, uploads.resolve()  # as Gradio names it
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        app = self.app
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] != UPLOAD:
+            asked = await _body(receive)
+            if asked is None:
+                app = _plain("Nothing that the page asks is as large, so it was not read.", 413)
+            elif not _names_only(asked, self.uploads, _host(scope)):
+                app = _plain("A file must be sent to this page itself: choose it there.", 400)
+            else:
+                receive = _again(asked, receive)
+        await app(scope, receive, send)
+
+
+def middleware(open_to_all: bool, uploads: Path) -> list[Any]:
+    """All of them, the first one asked first.
+
+    Args:
+        open_to_all: Whether no password is asked for.
+        uploads: As of `OwnFiles`.
+    """
     from starlette.middleware import Middleware
+
+    return [Middleware(Headers), Middleware(Doors, open_to_all=open_to_all), Middleware(OwnFiles, uploads=uploads)]
+
+
+def _plain(said: str, status: int) -> Any:
+    """An application that answers everything with a sentence."""
     from starlette.responses import PlainTextResponse
 
-    class Doors:
-        def __init__(self, app: Any) -> None:
-            self.app = app
-
-        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            app = self.app
-            if scope["type"] == "http" and scope["path"].startswith(CLOSED):
-                app = PlainTextResponse("The page does not need this address, so it is closed.", 404)
-            elif scope["type"] == "http" and open_to_all and not is_loopback(_named(scope)):
-                app = PlainTextResponse("This page is for its own machine: open it at 127.0.0.1, or use --auth.", 403)
-            elif scope["type"] == "http" and _from_another_site(scope):
-                app = PlainTextResponse("Only this page itself may ask here; a proxy before it passes Host on.", 403)
-            await app(scope, receive, send)
-
-    return Middleware(Doors)
+    return PlainTextResponse(said, status)
 
 
 def _named(scope: Any) -> str:
@@ -113,36 +150,6 @@ def _from_another_site(scope: Any) -> bool:
     """Whether the page that asks came from elsewhere, which browsers tell."""
     told = dict(scope["headers"])
     return b"origin" in told and told[b"origin"].partition(b"://")[2] != told.get(b"host")
-
-
-def own_files(uploads: Path) -> Any:
-    """Refuses whatever names a file that was not sent here: Gradio would fetch it from the address that it gives.
-
-    Args:
-        uploads: The folder where files lie that were sent here.
-    """
-    from starlette.middleware import Middleware
-    from starlette.responses import PlainTextResponse
-
-    here = uploads.resolve()  # as Gradio names it
-
-    class OwnFiles:
-        def __init__(self, app: Any) -> None:
-            self.app = app
-
-        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            app = self.app
-            if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] != UPLOAD:
-                asked = await _body(receive)
-                if asked is None:
-                    app = PlainTextResponse("Nothing that the page asks is as large, so it was not read.", 413)
-                elif not _names_only(asked, here, _host(scope)):
-                    app = PlainTextResponse("A file must be sent to this page itself: choose it there.", 400)
-                else:
-                    receive = _again(asked, receive)
-            await app(scope, receive, send)
-
-    return Middleware(OwnFiles)
 
 
 async def _body(receive: Any) -> bytes | None:

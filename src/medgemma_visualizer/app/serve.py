@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medgemma_visualizer.app.doors import doors, headers, is_loopback, own_files
+from medgemma_visualizer.app.doors import is_loopback, middleware
 from medgemma_visualizer.app.uploads import swept
 from medgemma_visualizer.errors import InputError
 
@@ -301,7 +301,7 @@ def _launched(
         css=style.CSS,
         head=style.HEAD,
         app_kwargs={
-            "middleware": [headers(), doors(open_to_all=auth is None), own_files(folder)],
+            "middleware": middleware(open_to_all=auth is None, uploads=folder),
             **dict.fromkeys(("docs_url", "redoc_url", "openapi_url")),
         },
     )
