@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import sys
 import threading
 import time
 import tracemalloc
 from collections import namedtuple
+from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -143,6 +147,52 @@ def test_an_interruption_on_the_first_step_of_the_return_does_not_keep_the_rest_
     with pytest.raises(KeyboardInterrupt):
         all_random(model)
     assert state_of(model.hf) == before
+
+
+def interrupted_at(place: int, use: Callable[[], None]) -> int:
+    """Lines of the loan and of context managers that were passed before an interruption fell on the wanted one."""
+    seen = 0
+
+    def at_each_line(frame: FrameType, event: str, arg: Any) -> Any:
+        nonlocal seen
+        if frame.f_code.co_filename not in (weights.__file__, contextlib.__file__):
+            return None
+        if event in ("line", "return"):
+            seen += 1
+            if seen == place:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return at_each_line
+
+    tracer = sys.gettrace()
+    sys.settrace(at_each_line)
+    try:
+        use()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(tracer)
+    return seen
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_weights_come_back_and_can_be_lent_again_after_an_interruption_at_any_line(monkeypatch):
+    # A tracer may raise on the step that gives a lock back, where the interpreter lets no signal in.
+    monkeypatch.setattr(weights, "_lending", contextlib.nullcontext())
+    model = tiny_model()
+    before, last = state_of(model.hf), blocks_of(model)[-2:]
+
+    def use() -> None:
+        with lent(model, last) as loan:
+            for block in last:
+                loan.redraw(block, 0)
+
+    places = interrupted_at(0, use)
+    assert places > 100
+    for place in range(1, places + 1):
+        assert interrupted_at(place, use) == place
+        assert state_of(model.hf) == before, place
+        use()
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that sends signals")

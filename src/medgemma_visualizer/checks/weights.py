@@ -15,6 +15,7 @@ import os
 import shutil
 import tempfile
 import threading
+import weakref
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -222,7 +223,11 @@ def _bytes(piece: torch.Tensor) -> memoryview:
     return piece.cpu().view(torch.uint8).numpy().data
 
 
-_lent: set[int] = set()
+class _Borrower:
+    """Whoever has a model's weights now; an interruption that keeps it from saying goodbye cannot keep it alive."""
+
+
+_lent: weakref.WeakValueDictionary[int, _Borrower] = weakref.WeakValueDictionary()
 _lending = threading.Lock()
 
 
@@ -248,15 +253,15 @@ def lent(model: Model, blocks: Sequence[Block]) -> Iterator[Loan]:
 
 @contextmanager
 def _exclusively(model: Model) -> Iterator[None]:
-    key = id(model.hf)
+    key, borrower = id(model.hf), _Borrower()
     with _lending:
         if key in _lent:
             raise VisualizerError(f"The weights of {model.name!r} are being randomised already. Wait for that to end.")
-        _lent.add(key)
+        _lent[key] = borrower
     try:
         yield
     finally:
-        _lent.discard(key)
+        _lent.pop(key, None)
 
 
 @contextmanager
