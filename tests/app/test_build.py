@@ -188,6 +188,18 @@ def test_the_first_tab_can_be_gone_through(visitor, analysed, cases):
     assert v.left("analysis") == set()
 
 
+def test_an_alert_outlives_late_replies_to_what_was_done_before_it(visitor, analysed):
+    told = analysed("")
+    assert "question is empty" in told
+    visitor.does("analysis-question", "change", "")
+    visitor.does("analysis-custom", "input", True, "")
+    visitor.does("analysis-viewer", "look", event(opacity=70))
+    visitor.does("tokens-viewer", "box", event(x0=0.2, y0=0.2, x1=0.4, y1=0.4))
+    visitor.does("analysis-cancel", "click")
+    assert visitor.at["analysis-alert"] == told
+    assert "tokens-alert" not in visitor.at
+
+
 def test_the_second_tab_can_be_gone_through(visitor):
     v, how = visitor, ("", False)
     assert v.does("tab-tokens", "select", *how) == ""

@@ -153,6 +153,17 @@ def test_what_comes_through_empties_the_place():
     assert handler(3) == {PLACE: "", OTHER: 3}
 
 
+def test_what_is_done_on_the_way_to_a_button_leaves_the_alert_that_the_button_may_have_brought():
+    @parts.in_place(PLACE, empties=False)
+    def handler(value):
+        if value is None:
+            raise InputError("Type a question.")
+        return {OTHER: value}
+
+    assert handler(3) == {OTHER: 3}
+    assert handler(None) == {PLACE: parts.alert("Type a question.")}
+
+
 def test_steps_are_guarded_and_work_that_was_called_off_is_no_error():
     @parts.in_place(PLACE)
     def handler():

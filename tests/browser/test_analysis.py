@@ -177,7 +177,7 @@ def test_each_unusable_file_is_refused_in_one_sentence_and_nothing_else_changes(
     visitor: Visitor, server: Server, tmp_path: Path
 ) -> None:
     visitor.types("Is there a pneumothorax on the left?")
-    expect(visitor.find(TRUTH)).to_have_value("")  # the question has arrived: its reply takes older alerts away
+    expect(visitor.find(TRUTH)).to_have_value("")  # the question has arrived
     answer = visitor.find("#analysis-answer").inner_text()
     film = visitor.find("#analysis-viewer-film").get_attribute("src")
     for name, (content, said) in IMAGES.items():

@@ -184,7 +184,7 @@ def number(value: object) -> Safe:
     return escaped(f"{value:z.3f}" if isinstance(value, float) else value)
 
 
-def in_place(place: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def in_place(place: Any, *, empties: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorates a handler that returns {component: value}: what goes wrong is told in `place`, all else stays.
 
     An error of this package becomes an alert and nothing else of the page changes, so that every input survives; where
@@ -193,7 +193,10 @@ def in_place(place: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
     Args:
         place: The gr.HTML for alerts of this part of the page.
+        empties: False for what a visitor does on the way to a button: its reply may come after the button's, whose
+            alert stays.
     """
+    through = {place: ""} if empties else {}
 
     def decorate(handler: Callable[..., Any]) -> Callable[..., Any]:
         if inspect.isgeneratorfunction(handler):
@@ -202,7 +205,7 @@ def in_place(place: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             def steps(*given: Any, **named: Any) -> Generator[Any]:
                 try:
                     for update in handler(*given, **named):
-                        yield {place: "", **update}
+                        yield through | update
                 except (VisualizerError, Cancelled) as error:
                     yield {place: told(error)}
 
@@ -211,7 +214,7 @@ def in_place(place: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         @functools.wraps(handler)
         def once(*given: Any, **named: Any) -> Any:
             try:
-                return {place: "", **(handler(*given, **named) or {})}
+                return through | (handler(*given, **named) or {})
             except (VisualizerError, Cancelled) as error:
                 return {place: told(error)}
 

@@ -161,17 +161,17 @@ class _Handlers:
         on(a.upload.upload, safe(self.upload), [session, a.upload], [*film, a.upload])
         on(
             a.question.change,  # not `input`, which does not hear what is pasted or cut
-            safe(self.typed),
+            self.typed,  # sets no alert, and takes none away that has come meanwhile
             [session, a.question],
-            [s.alert, a.truth, a.custom],
+            [a.truth, a.custom],
             trigger_mode="always_last",
         )
-        on(a.custom.input, safe(self.customised), [session, a.custom, a.question], [s.alert, a.question, a.truth])
+        on(a.custom.input, self.customised, [session, a.custom, a.question], [a.question, a.truth])
         on(a.run.click, safe(self.analyse), chosen, results, **heard)
         on(a.question.submit, safe(self.analyse), chosen, results, **heard)
-        on(a.cancel.click, safe(self.cancel), [session], [s.alert], queue=False)
+        on(a.cancel.click, _long.cancel, [session], queue=False)
         on(a.colormap.input, safe(self.recolour), [session, a.colormap], [s.alert, s.viewer])
-        on(s.viewer.look, safe(self.looked), [session], [s.alert])
+        on(s.viewer.look, in_place(s.alert, empties=False)(self.looked), [session], [s.alert])
         settings = [s.alert, s.viewer, a.preset, a.method, a.target]
         on(a.undo.click, safe(self.undo), [session, a.colormap], settings)
         on(a.redo.click, safe(self.redo), [session, a.colormap], settings)
@@ -297,10 +297,6 @@ class _Handlers:
             s.links: "",
             self.page.asked: session.number,
         }
-
-    def cancel(self, session: Session) -> Updates:
-        session.stop()
-        return {}
 
     # --- how it is shown ----------------------------------------------------------------------------------------------
 

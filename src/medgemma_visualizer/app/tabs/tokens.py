@@ -141,7 +141,7 @@ class _Handlers:
         on(a.all_methods.click, self.every_method, [session], [s.alert, s.progress, s.sheet])
         on(a.cancel.click, _long.cancel, [session], queue=False)
         on(s.viewer.cell, safe(self.cell), [session], [s.alert, s.cell])
-        on(s.viewer.box, safe(self.box), [session], [s.alert])
+        on(s.viewer.box, in_place(s.alert, empties=False)(self.box), [session], [s.alert])
         on(s.show_heads.click, safe(self.heads), [session], [s.alert, s.heads])
         on(s.heads.choice, safe(self.head), [session], map_parts)
         changed = [*map_parts, s.cell, a.edited]
