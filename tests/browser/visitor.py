@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -132,9 +133,14 @@ class Visitor:
 
 
 def pixels(locator: Any) -> np.ndarray:
-    """What a part of the page looks like, uint8 (height, width, 3)."""
+    """What a part of the page looks like once it stands still, uint8 (height, width, 3)."""
     locator.scroll_into_view_if_needed()
-    shot = locator.screenshot(animations="disabled")
+    before, shot = b"", locator.screenshot(animations="disabled")
+    until = time.monotonic() + SOON / 1000
+    while shot != before:  # pictures are decoded and parts find their places after a result has come
+        if time.monotonic() > until:
+            raise AssertionError("The page does not come to rest.")
+        before, shot = shot, locator.screenshot(animations="disabled")
     return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"))
 
 
