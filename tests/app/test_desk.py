@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import threading
 import time
+import types
 import weakref
 
 import pytest
 import torch
 
 from medgemma_visualizer import verbs
+from medgemma_visualizer.app import desk as desk_module
 from medgemma_visualizer.app.desk import BEGUN, ROOM, Cancelled, Desk, Desks, Job, Progress, Result, doubled
 from medgemma_visualizer.app.session import Session
 from medgemma_visualizer.errors import UnavailableError
@@ -34,12 +36,20 @@ def test_long_work_ends_with_its_result(desk):
     assert any(step.what == "probes" and step.total == 3 for step in steps)
 
 
-def test_time_left_follows_from_the_rate():
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds by the desk's clock, which goes on when it is told to."""
+    clock = types.SimpleNamespace(now=0.0)
+    monkeypatch.setattr(desk_module, "time", types.SimpleNamespace(perf_counter=lambda: clock.now))
+    return clock
+
+
+def test_time_left_follows_from_the_rate(clock):
     job = Job()
     job.tell(0, 4, "probes")
-    time.sleep(0.1)
+    clock.now += 10
     job.tell(2, 4, "probes")
-    assert job.progress().left == pytest.approx(0.1, abs=0.05)
+    assert job.progress().left == pytest.approx(10)
 
 
 def test_parts_do_not_hide_how_far_the_whole_is():
@@ -62,24 +72,29 @@ def test_parts_may_be_named_as_the_whole_is():
                 assert (job.progress().done, job.progress().within) == (method, (member, 2, "methods"))
 
 
-def test_time_left_is_of_the_whole_and_not_of_its_part():
+def test_time_left_is_of_the_whole_and_not_of_its_part(clock):
     job = Job()
     job.tell(0, 3, "models")
-    time.sleep(0.1)
+    clock.now += 10
     job.tell(1, 3, "models")
     job.tell(0, 2, "points")
     job.tell(1, 2, "points")
-    assert job.progress().left == pytest.approx(0.2, abs=0.05)
+    assert job.progress().left == pytest.approx(20)
 
 
 def test_quick_work_that_nobody_waits_for_any_more_is_not_begun(desk):
-    held, begun = threading.Event(), []
+    held, asked, begun = threading.Event(), threading.Event(), []
 
     def gone():
         raise Cancelled
 
-    first = threading.Thread(target=desk.quick, args=(lambda model: held.wait(10),))
+    def work(model):
+        asked.set()
+        held.wait(10)
+
+    first = threading.Thread(target=desk.quick, args=(work,))
     first.start()
+    assert asked.wait(10)
     with pytest.raises(Cancelled):
         desk.quick(begun.append, gone)
     assert first.is_alive()  # the second left while the first was still asked

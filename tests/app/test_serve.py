@@ -313,7 +313,7 @@ def test_a_closed_page_leaves_no_folder_and_no_setting_and_does_not_wait_for_a_v
             assert line.status_code == 200
             began = time.perf_counter()
             serve._close(found.demo)
-            assert time.perf_counter() - began < 4
+            assert time.perf_counter() - began < 10  # the line itself would stay open for longer than that
     assert not found.folder.exists()
     assert os.environ.get("GRADIO_TEMP_DIR") == before
 
