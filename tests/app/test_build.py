@@ -15,14 +15,16 @@ import pytest
 from PIL import Image
 
 from medgemma_visualizer.app import words
+from medgemma_visualizer.app.actions import tokens as tokens_actions
 from medgemma_visualizer.app.actions.analysis import examples
 from medgemma_visualizer.app.build import build
-from medgemma_visualizer.app.desk import Desk
+from medgemma_visualizer.app.desk import Cancelled, Desk
 from medgemma_visualizer.app.parts import note
 from medgemma_visualizer.app.session import Session
 from medgemma_visualizer.app.tabs import _long
 from medgemma_visualizer.data.photo import picture
 from medgemma_visualizer.data.questions import QuestionSet
+from medgemma_visualizer.errors import UnavailableError
 from medgemma_visualizer.models import reading
 
 DOCS = Path(__file__).parents[2] / "docs" / "app.md"
@@ -107,6 +109,7 @@ class Visitor:
         found = fn.fn(*mine, *given)
         told = ""
         for update in itertools.islice(found if inspect.isgenerator(found) else [found], steps):
+            assert update != {} or not fn.outputs, f"{fn.name} would show a bare {{}}, as its only output is given none"
             assert set(update or {}) <= set(fn.outputs), f"{fn.name} sets what its listener may not"
             kept = {block: value for block, value in (update or {}).items() if value != gr.skip()}
             named = {block.elem_id or type(block).__name__: value for block, value in kept.items()}
@@ -198,6 +201,42 @@ def test_an_alert_outlives_late_replies_to_what_was_done_before_it(visitor, anal
     visitor.does("analysis-cancel", "click")
     assert visitor.at["analysis-alert"] == told
     assert "tokens-alert" not in visitor.at
+
+
+def test_keys_pressed_in_one_go_each_go_on_from_the_one_before(visitor, cases):
+    handlers = inspect.unwrap(visitor.listeners["analysis-next", "click"].fn).__self__
+    gone = [handlers._beside(visitor.session, cases[0].id, step) for step in (1, 1, 1, -1)]
+    assert gone == [cases[n].id for n in (1, 2, 3, 2)]
+
+
+def test_a_word_chosen_before_the_second_tab_hears_of_its_case_stays_shown(visitor):
+    visitor.does("tab-tokens", "select", "", False)
+    visitor.does("tokens-next", "click", "", False)
+    shown = {name: value for name, value in visitor.at.items() if name in ("tokens-strip", "tokens-viewer")}
+    visitor.asked()
+    assert {name: visitor.at[name] for name in shown} == shown
+    assert shown["tokens-strip"]
+
+
+def test_a_case_without_a_first_map_leaves_nothing_of_the_case_before(visitor, monkeypatch):
+    visitor.does("tab-tokens", "select", "", False)
+    visitor.session.results.pop("chosen")
+
+    def full(*_: Any) -> Any:
+        raise UnavailableError("The memory is full. Ask again.")
+
+    monkeypatch.setattr(tokens_actions, "choose", full)
+    visitor.asked()
+    assert "memory is full" in visitor.at["tokens-alert"]
+    assert (visitor.at["tokens-strip"], visitor.at["tokens-viewer"]) == ("", {})
+
+
+def test_results_of_a_case_that_was_left_meanwhile_are_not_shown(visitor, cases):
+    done = _long.of_this_case(visitor.session, lambda found: {"table": found})
+    assert done("of this case") == {"table": "of this case"}
+    visitor.does("analysis-case", "input", cases[2].id, "viridis")
+    with pytest.raises(Cancelled):
+        done("of the case before")
 
 
 def test_the_second_tab_can_be_gone_through(visitor):
@@ -385,7 +424,7 @@ def test_long_work_that_is_called_off_says_so_and_keeps_the_result_before(visito
     shown = {block.elem_id: text for block, text in next(steps).items()}
     assert 'role="progressbar"' in shown["faithfulness-progress"]
     _long.cancel(visitor.session)
-    *_, last = steps
+    *_, last, _ = steps
     told = {block.elem_id: text for block, text in last.items()}
     assert words.STOPPED in told["faithfulness-alert"]
     assert told["faithfulness-progress"] == ""
@@ -403,7 +442,7 @@ def test_an_analysis_that_is_called_off_leaves_no_bar_and_the_answer_before(visi
             v.does("analysis-cancel", "click")
             break
     for update in steps:
-        shown |= {block.elem_id: text for block, text in update.items()}
+        shown |= {block.elem_id: text for block, text in update.items() if text != gr.skip()}
     assert words.STOPPED in shown["analysis-alert"]
     assert shown["analysis-progress"] == ""
     assert shown.get("analysis-answer", answer) is answer

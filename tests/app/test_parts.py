@@ -8,6 +8,7 @@ import html.parser
 import io
 import re
 
+import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
@@ -160,7 +161,7 @@ def test_what_is_done_on_the_way_to_a_button_leaves_the_alert_that_the_button_ma
             raise InputError("Type a question.")
         return {OTHER: value}
 
-    assert handler(3) == {OTHER: 3}
+    assert handler(3) == {PLACE: gr.skip(), OTHER: 3}
     assert handler(None) == {PLACE: parts.alert("Type a question.")}
 
 
@@ -170,7 +171,9 @@ def test_steps_are_guarded_and_work_that_was_called_off_is_no_error():
         yield {OTHER: 1}
         raise Cancelled
 
-    assert list(handler()) == [{PLACE: "", OTHER: 1}, {PLACE: parts.note(words.STOPPED)}]
+    *told, last = handler()
+    assert told == [{PLACE: "", OTHER: 1}, {PLACE: parts.note(words.STOPPED)}]
+    assert last == {PLACE: gr.skip()}
 
 
 def test_a_slip_of_ours_is_not_hidden():

@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
+import gradio as gr
 from PIL import Image
 
 from medgemma_visualizer.app import words
@@ -196,7 +197,7 @@ def in_place(place: Any, *, empties: bool = True) -> Callable[[Callable[..., Any
         empties: False for what a visitor does on the way to a button: its reply may come after the button's, whose
             alert stays.
     """
-    through = {place: ""} if empties else {}
+    through = {place: "" if empties else gr.skip()}
 
     def decorate(handler: Callable[..., Any]) -> Callable[..., Any]:
         if inspect.isgeneratorfunction(handler):
@@ -208,6 +209,7 @@ def in_place(place: Any, *, empties: bool = True) -> Callable[[Callable[..., Any
                         yield through | update
                 except (VisualizerError, Cancelled) as error:
                     yield {place: told(error)}
+                yield {place: gr.skip()}  # Gradio sends the last step twice, the second time over what was typed since
 
             return steps
 

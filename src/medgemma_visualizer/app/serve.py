@@ -127,9 +127,9 @@ def opened(
             passwords cannot be used.
     """
     let_in = admitted(host, auth)
-    place = free_port(host, port)
+    free_port(host, port)  # what cannot be is refused before the page is built
     with _private_folder() as folder, swept(folder):
-        demo = _launched([model, *others], cases, host, place, let_in, folder)
+        demo, place = _launched([model, *others], cases, host, port, let_in, folder)
         try:
             moved = f"Port {port} is taken; the page is at port {place} instead." if port not in (0, place) else ""
             yield Opened(_url(host, place), folder, moved, demo)
@@ -269,8 +269,8 @@ def _launched(
     port: int,
     auth: Credentials | None,
     folder: Path,
-) -> Any:
-    """Builds the page and starts its server."""
+) -> tuple[Any, int]:
+    """Builds the page and starts its server at the port, or the next free one; gives both."""
     from medgemma_visualizer.app import style  # these load Gradio, after `SILENT` is set
     from medgemma_visualizer.app.build import build
     from medgemma_visualizer.app.desk import Desk
@@ -280,9 +280,10 @@ def _launched(
     desk, *others = map(Desk, models)
     demo = build(desk, cases, others)
     demo.queue(default_concurrency_limit=None, api_open=False)
+    place = free_port(host, port)  # now: building took a while, in which another page may have been opened
     demo.launch(
         server_name=host,
-        server_port=port,
+        server_port=place,
         auth=auth,
         prevent_thread_lock=True,
         quiet=True,
@@ -305,7 +306,7 @@ def _launched(
             **dict.fromkeys(("docs_url", "redoc_url", "openapi_url")),
         },
     )
-    return demo
+    return demo, place
 
 
 @contextmanager

@@ -36,6 +36,25 @@ def shown(
         yield {alert: gr.skip(), progress: gr.skip()}
     except (VisualizerError, Cancelled) as error:
         yield {alert: told(error), progress: ""}
+    yield {alert: gr.skip()}  # which Gradio sends again in place of the last step, as in `parts.in_place`
+
+
+def of_this_case(session: Session, done: Callable[[T], Updates]) -> Callable[[T], Updates]:
+    """`done`, whose updates belong nowhere where another case was analysed before they were made.
+
+    Raises:
+        Cancelled: One was; raised by what is returned.
+    """
+    analysis = session.analysis
+
+    def checked(found: T) -> Updates:
+        try:
+            return done(found)
+        finally:
+            if session.analysis is not analysis:
+                raise Cancelled
+
+    return checked
 
 
 def cancel(session: Session) -> None:

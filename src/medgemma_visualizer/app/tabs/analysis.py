@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -143,6 +144,7 @@ class _Handlers:
 
     def __init__(self, page: Page, asked: _Asked, shown: _Shown) -> None:
         self.page, self.asked, self.shown = page, asked, shown
+        self._turning = threading.Lock()
 
     def connect(self) -> None:
         """Connects every event."""
@@ -171,7 +173,7 @@ class _Handlers:
         on(a.question.submit, safe(self.analyse), chosen, results, **heard)
         on(a.cancel.click, _long.cancel, [session], queue=False)
         on(a.colormap.input, safe(self.recolour), [session, a.colormap], [s.alert, s.viewer])
-        on(s.viewer.look, in_place(s.alert, empties=False)(self.looked), [session], [s.alert])
+        on(s.viewer.look, in_place(s.alert, empties=False)(self.looked), [session], [s.alert], **heard)
         settings = [s.alert, s.viewer, a.preset, a.method, a.target]
         on(a.undo.click, safe(self.undo), [session, a.colormap], settings)
         on(a.redo.click, safe(self.redo), [session, a.colormap], settings)
@@ -200,9 +202,15 @@ class _Handlers:
         yield from self.take(session, self._beside(session, name, 1), colormap)
 
     def _beside(self, session: Session, name: str, step: int) -> str:
-        """From the case that the visitor turns to, else the stored one; a page may not have heard of either yet."""
-        last = session.turning or session.stored
-        return actions.neighbour(self.page.cases, name if last is None else last.id, step)
+        """From the case that the visitor turns to, else the stored one; a page may not have heard of either yet.
+
+        Keys that are pressed in one go are heard by several threads, each of which goes on from the one before.
+        """
+        with self._turning:
+            last = session.turning or session.stored
+            beside = actions.neighbour(self.page.cases, name if last is None else last.id, step)
+            session.turning = actions.case_by_id(self.page.cases, beside)
+        return beside
 
     def take(self, session: Session, name: str, colormap: str) -> Iterator[Updates]:
         """A stored case is shown with a quick look at it, whatever was chosen for the case before.
@@ -281,6 +289,13 @@ class _Handlers:
     def _step(self, session: Session, step: Progress | Found, settings: Settings, colormap: str) -> Updates:
         if isinstance(step, Progress):
             return {self.shown.progress: progress_bar(step)}
+        try:
+            return self._found(session, step, settings, colormap)
+        finally:  # film and map are the session's: where another answer has come to it, that one is shown
+            if session.analysis is not step.analysis:
+                raise Superseded
+
+    def _found(self, session: Session, step: Found, settings: Settings, colormap: str) -> Updates:
         s, analysis = self.shown, step.analysis
         return {
             s.progress: "",

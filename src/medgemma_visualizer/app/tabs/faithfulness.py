@@ -116,7 +116,8 @@ class _Handlers:
         steps = actions.run(
             self.page.desk(session), session, which, method=method or None, target=target.strip() or None
         )
-        yield from _long.shown(steps, self.shown.alert, self.shown.progress, self._found)
+        done = _long.of_this_case(session, self._found)
+        yield from _long.shown(steps, self.shown.alert, self.shown.progress, done)
 
     def _found(self, found: Checked) -> Updates:
         s = self.shown

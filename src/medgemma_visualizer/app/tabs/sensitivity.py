@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -164,7 +165,8 @@ class _Handlers:
         steps = actions.compare(
             self.page.desk(session), session, prompts[:count], method=method or None, target=target.strip() or None
         )
-        yield from _long.shown(steps, self.shown.alert, self.shown.progress, lambda found: self._found(session, found))
+        done = _long.of_this_case(session, partial(self._found, session))
+        yield from _long.shown(steps, self.shown.alert, self.shown.progress, done)
 
     def _found(self, session: Session, found: Compared) -> Updates:
         s, menu = self.shown, actions.differences(found)

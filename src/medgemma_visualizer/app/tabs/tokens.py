@@ -13,13 +13,14 @@ from medgemma_visualizer.app.actions import analysis as first_tab
 from medgemma_visualizer.app.actions import tokens as actions
 from medgemma_visualizer.app.actions.edits import EDITS, LABELS
 from medgemma_visualizer.app.actions.tokens import EXAMPLES, Chosen
-from medgemma_visualizer.app.desk import Progress
+from medgemma_visualizer.app.desk import Cancelled, Progress
 from medgemma_visualizer.app.page import Page, on
-from medgemma_visualizer.app.parts import Safe, copyable, escaped, in_place, note, progress_bar
+from medgemma_visualizer.app.parts import Safe, copyable, escaped, in_place, note, progress_bar, told
 from medgemma_visualizer.app.session import Session, Superseded
 from medgemma_visualizer.app.tabs import _layout, _long
 from medgemma_visualizer.app.tabs.analysis import method_choices
 from medgemma_visualizer.app.viewer import create_viewer
+from medgemma_visualizer.errors import VisualizerError
 
 Updates = dict[Any, Any]
 
@@ -140,10 +141,10 @@ class _Handlers:
         on(a.words.submit, self.explain, own, [*map_parts, s.sheet])
         on(a.all_methods.click, self.every_method, [session], [s.alert, s.progress, s.sheet])
         on(a.cancel.click, _long.cancel, [session], queue=False)
-        on(s.viewer.cell, safe(self.cell), [session], [s.alert, s.cell])
-        on(s.viewer.box, in_place(s.alert, empties=False)(self.box), [session], [s.alert])
+        on(s.viewer.cell, safe(self.cell), [session], [s.alert, s.cell], **heard)
+        on(s.viewer.box, in_place(s.alert, empties=False)(self.box), [session], [s.alert], **heard)
         on(s.show_heads.click, safe(self.heads), [session], [s.alert, s.heads])
-        on(s.heads.choice, safe(self.head), [session], map_parts)
+        on(s.heads.choice, safe(self.head), [session], map_parts, **heard)
         changed = [*map_parts, s.cell, a.edited]
         on(a.edit.click, safe(self.edit), [session, a.edit_kind], changed)
         on(a.undo.click, safe(self.undo), [session], changed)
@@ -153,12 +154,28 @@ class _Handlers:
 
     def other_case(self, session: Session, method: str, force: bool) -> Updates:
         """What was shown of the case before goes; words and maps come when somebody looks at this tab."""
-        return self._empty() | (self.opened(session, method, force) if session.tab == "tokens" else {})
+        if session.tab != "tokens":
+            return self._empty()
+        if "chosen" in session.results:  # the visitor was quicker than this
+            return self._empty() | self._case(session) | self._map(session, actions.current(session))
+        try:
+            found = self.opened(session, method, force)
+        except (VisualizerError, Cancelled) as error:
+            return self._empty() | self._case(session) | {self.shown.alert: told(error)}
+        return self._beside_map() | found
 
     def _empty(self) -> Updates:
         a, s = self.asked, self.shown
-        parts = (s.progress, s.strip, s.caption, s.cell, s.scores, s.sheet, s.heads, s.copies, s.links, a.edited)
-        return {part: "" for part in parts} | {a.case: note(words.NOTHING_ANALYSED), s.viewer: {}}
+        parts = (s.progress, s.strip, s.caption, s.scores, s.copies, s.links)
+        emptied: Updates = {part: "" for part in parts} | {a.case: note(words.NOTHING_ANALYSED), s.viewer: {}}
+        return emptied | self._beside_map()
+
+    def _beside_map(self) -> Updates:
+        """What is not made anew with the map of a word."""
+        return {part: "" for part in (self.shown.cell, self.shown.sheet, self.shown.heads, self.asked.edited)}
+
+    def _case(self, session: Session) -> Updates:
+        return {self.asked.case: actions.case_line(session)}
 
     def opened(self, session: Session, method: str, force: bool) -> Updates:
         """The answer's first word, by a method of one or two passes; what was chosen before stays chosen."""
@@ -174,9 +191,9 @@ class _Handlers:
         try:
             for step in actions.choose(self.page.desk(session), session, kind, 0, quick):
                 found = self._map(session, step)
-        except Superseded:  # a word was chosen meanwhile
-            return {}
-        return self._empty() | {self.asked.case: actions.case_line(session)} | found
+        except Superseded:  # a word was chosen meanwhile, and its map comes or has come
+            return self._case(session)
+        return self._empty() | self._case(session) | found
 
     # --- words --------------------------------------------------------------------------------------------------------
 
