@@ -176,7 +176,7 @@ def test_a_cropped_map_comes_back_as_the_middle_that_was_seen() -> None:
 @given(
     name=st.sampled_from(["rotation", "shift_x", "shift_y", "crop"]), strength=st.floats(-20, 20), seed=st.integers()
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_maps_brought_back_keep_to_the_range_of_the_map_and_inverses_undo_each_other(
     name: str, strength: float, seed: int
 ) -> None:
@@ -216,7 +216,7 @@ def test_every_default_strength_changes_a_copy_of_the_same_kind_and_seeds_repeat
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_strength_within_the_limits_gives_a_film_and_none_beyond_them_does(data: Any) -> None:
     name = data.draw(st.sampled_from(list(PERTURBATIONS)))
     entry = PERTURBATIONS[name]

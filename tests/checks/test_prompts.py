@@ -210,7 +210,7 @@ def test_every_term_side_and_rule_keeps_the_meaning_and_the_grammar() -> None:
             keeps_the_grammar(one.text)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     base=st.integers(0, len(BASES) - 1),
     strategies=st.sets(st.sampled_from(FAMILIES), min_size=1),

@@ -418,7 +418,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("kind", WHOLE)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_cut_file_is_refused_or_read_whole(tmp_path: Path, kind: str, data: st.DataObject) -> None:
     content = WHOLE[kind]
@@ -432,7 +432,7 @@ def test_a_cut_file_is_refused_or_read_whole(tmp_path: Path, kind: str, data: st
 
 
 @pytest.mark.parametrize("kind", WHOLE)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_bytes_never_raise_anything_but_an_input_error(tmp_path: Path, kind: str, data: st.DataObject) -> None:
     content = bytearray(WHOLE[kind])

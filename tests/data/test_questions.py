@@ -240,7 +240,7 @@ def test_options_and_truth_may_be_missing(write: Writer) -> None:
 cells = st.sampled_from(["", "nan", "Why?", "['yes','no']", "a.png", "b.png", "zz", "[", "x,y", 'a"b', "s1", "é🫁"])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.lists(cells, min_size=1, max_size=7), max_size=8))
 def test_every_row_is_a_case_or_left_out(write: Writer, rows: list[list[str]]) -> None:
     found = read_questions(write(HEADINGS, ROW, *rows))

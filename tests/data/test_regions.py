@@ -70,7 +70,7 @@ def test_runs_go_down_the_columns() -> None:
 
 
 @given(arrays.arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40))))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_what_is_packed_is_unpacked(mask: np.ndarray) -> None:
     assert (unpack(RunLengths(*mask.shape, tool().pack(mask))) == mask).all()
 

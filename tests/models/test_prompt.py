@@ -37,7 +37,7 @@ def test_ids_equal_the_processors(demo: Any, reading: Any, question: str, image_
     assert list(prompt.ids) == _reference(demo, question, reading.image, image_first)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(question=st.text(min_size=1, max_size=60).filter(lambda t: t.strip() and "\ue000" not in t and "<" not in t))
 def test_offsets_of_the_question_give_its_characters_back(demo: Any, question: str) -> None:
     prompt = render(demo, question)
