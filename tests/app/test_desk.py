@@ -30,10 +30,21 @@ def counted(n, pause=0.0):
 
 
 def test_long_work_ends_with_its_result(desk):
-    *steps, last = desk.long(counted(3, 0.15), Job())
+    seen, steps = threading.Event(), []
+
+    def work(model):
+        for n in track(range(3), total=3, what="probes"):
+            assert n == 0 or seen.wait(10)
+        return 3
+
+    for step in desk.long(work, Job()):
+        steps.append(step)
+        if isinstance(step, Progress) and (step.what, step.total) == ("probes", 3):
+            seen.set()
+    *before, last = steps
     assert last == Result(3)
-    assert all(isinstance(step, Progress) for step in steps)
-    assert any(step.what == "probes" and step.total == 3 for step in steps)
+    assert all(isinstance(step, Progress) for step in before)
+    assert seen.is_set()
 
 
 @pytest.fixture
@@ -121,14 +132,22 @@ def test_a_visitor_who_leaves_frees_the_worker(desk):
 
 
 def test_work_can_be_called_off_while_it_waits_for_its_turn(desk):
-    first, second = desk.long(counted(200, 0.01), Job()), Job()
+    go, done, second = threading.Event(), threading.Event(), Job()
+
+    def work(model):
+        go.set()
+        assert done.wait(10)
+
+    first = desk.long(work, Job())
     next(first)
+    assert go.wait(10)
     waiting = desk.long(counted(1), second)
     assert next(waiting).total == 0
     second.cancel()
     with pytest.raises(Cancelled):
         list(waiting)
-    first.close()
+    done.set()
+    list(first)
 
 
 def test_long_work_is_done_one_piece_at_a_time_and_what_waits_says_so(desk):
