@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.visitor import Visitor
+from tests.browser.visitor import SOON, Visitor
 from tests.browser.watched import LOOPBACK, Server, served
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -58,8 +58,9 @@ def executable() -> str:
 @pytest.fixture(scope="package")
 def browser(executable: str) -> Iterator[Any]:
     """Chromium without a window. Open for these tests only: Playwright keeps an event loop running in the thread."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=SOON)
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
         yield opened

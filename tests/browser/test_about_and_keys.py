@@ -12,8 +12,9 @@ from tests.browser.visitor import ANALYSIS, Visitor
 
 def test_about_says_what_the_page_is_not_for_and_what_the_numbers_mean(visitor: Visitor) -> None:
     visitor.opens("About")
-    told = visitor.find("#tab-about").inner_text()
-    assert "not for clinical use" in told.lower()
+    about = visitor.find("#tab-about")
+    expect(about).to_contain_text("not for clinical use", ignore_case=True)
+    told = about.inner_text()
     for name in ("attention_entropy", "pointing_game", "relevance_mass"):
         assert name in told or name.replace("_", " ") in told.lower()
     assert "Apache" in told
@@ -25,11 +26,15 @@ def test_keys_go_through_cases_and_change_how_the_film_is_shown(visitor: Visitor
     for key, case in (("j", 1), ("j", 2), ("k", 1)):
         press(key)
         visitor.page.wait_for_function(
-            "q => document.querySelector('#analysis-answer dd')?.innerText === q", arg=cases[case].question
+            "q => document.querySelector('#analysis-answer dd')?.innerText === q",
+            arg=cases[case].question,
+            timeout=ANALYSIS,
         )
         expect(question).to_have_value(cases[case].question)
     press("k")
-    visitor.page.wait_for_function("() => !document.querySelector('#analysis-viewer-outline').disabled")
+    visitor.page.wait_for_function(
+        "() => !document.querySelector('#analysis-viewer-outline').disabled", timeout=ANALYSIS
+    )
     for key, control in (("o", "overlay"), ("g", "outline")):
         box = visitor.find(f"#analysis-viewer-{control}")
         was = box.is_checked()

@@ -85,8 +85,9 @@ def test_the_value_under_the_pointer_is_the_maps_own(visitor: Visitor, first: ve
     visitor.page.mouse.move(
         box["x"] + (col + 0.5) / grid.shape[1] * box["width"], box["y"] + (row + 0.5) / grid.shape[0] * box["height"]
     )
-    hover = visitor.find("#analysis-viewer-hover").inner_text()
-    assert hover.startswith(f"Row {row}, column {col}: ")
+    told = visitor.find("#analysis-viewer-hover")
+    expect(told).to_have_text(re.compile(rf"^Row {row}, column {col}: "))
+    hover = told.inner_text()
     share = 100 * grid[row, col] / grid.sum()  # in percent
     assert float(hover.split(": ")[1].split()[0]) == pytest.approx(share, rel=1e-2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,28 @@ from playwright.sync_api import expect
 from tests.browser.visitor import ANALYSIS, Visitor, picture_of
 
 MAP, STAGE = "#tokens-viewer-map", "#tokens-viewer [data-part=stage]"
+#: Keeps what the server answers to events, beside handing it on: Gradio cuts the line after the last answer, and a line
+#: that was cut tells Playwright nothing.
+HEARS = """(() => {
+  const ask = window.fetch, decoder = new TextDecoder();
+  window.heard = "";
+  const listen = async (reader) => {
+    for (let got; !(got = await reader.read()).done;) window.heard += decoder.decode(got.value);
+  };
+  window.fetch = async (...given) => {
+    const answer = await ask(...given);
+    if (answer.url.includes("/queue/data")) listen(answer.clone().body.getReader()).catch(() => {});
+    return answer;
+  };
+})()"""
 
 
 @pytest.fixture
-def reader(visitor: Visitor) -> Visitor:
+def reader(visit: Callable[..., Visitor]) -> Visitor:
     """A visitor who has opened the tab and sees the map of the first word."""
+    visitor = visit()
+    visitor.page.add_init_script(HEARS)
+    visitor.arrived()
     visitor.opens("Token-Conditioned Analysis")
     visitor.find("#tokens-viewer .mv-viewer[data-empty=false]").wait_for(timeout=ANALYSIS)
     visitor.find("#tokens-strip button[aria-pressed=true]").wait_for()
@@ -83,15 +101,22 @@ def at(reader: Visitor, x: float, y: float) -> None:
 
 
 def draws(reader: Visitor, left: float, top: float, right: float, bottom: float) -> None:
-    """Drags a rectangle over the film, in fractions of it."""
+    """Drags a rectangle over the film, in fractions of it, and waits until the server knows it."""
     film = reader.find("#tokens-viewer-film")
     film.scroll_into_view_if_needed()
     box = film.bounding_box()
-    reader.page.mouse.move(box["x"] + left * box["width"], box["y"] + top * box["height"])
-    reader.page.mouse.down()
-    reader.page.mouse.move(box["x"] + right * box["width"], box["y"] + bottom * box["height"], steps=4)
-    reader.page.mouse.up()
+    with reader.page.expect_response(lambda told: '"x0"' in (told.request.post_data or "")) as joined:
+        reader.page.mouse.move(box["x"] + left * box["width"], box["y"] + top * box["height"])
+        reader.page.mouse.down()
+        reader.page.mouse.move(box["x"] + right * box["width"], box["y"] + bottom * box["height"], steps=4)
+        reader.page.mouse.up()
     expect(reader.find("#tokens-viewer [data-part=box]")).to_be_visible()
+    reader.page.wait_for_function(  # a line is an answer; of two events, either may be answered first
+        """event => window.heard.split("\\n").some(
+             line => line.includes(event) && line.includes("process_completed"))""",
+        arg=joined.value.json()["event_id"],
+        timeout=ANALYSIS,
+    )
 
 
 def test_an_edit_changes_film_and_p_yes_where_it_was_drawn_and_undo_brings_both_back(

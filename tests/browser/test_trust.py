@@ -55,8 +55,9 @@ def _numbers(table: Any, column: int) -> list[float]:
 
 def test_about_says_what_the_page_is_not_for_and_what_the_numbers_mean(visitor: Visitor) -> None:
     visitor.opens("About")
-    told = visitor.find("#tab-about").inner_text()
-    assert "not for clinical use" in told.lower()
+    about = visitor.find("#tab-about")
+    expect(about).to_contain_text("not for clinical use", ignore_case=True)
+    told = about.inner_text()
     for name in ("attention_entropy", "pointing_game", "relevance_mass"):
         assert name in told or name.replace("_", " ") in told.lower()
     assert "Apache" in told

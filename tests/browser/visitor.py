@@ -60,7 +60,7 @@ class Visitor:
 
     def arrived(self) -> Visitor:
         """Opens the page and waits until its first case has been analysed."""
-        self.page.goto(self.url)
+        self.page.goto(self.url, timeout=ANALYSIS)
         self.find("#analysis-answer dl").wait_for(timeout=ANALYSIS)
         return self
 
@@ -97,7 +97,7 @@ class Visitor:
         return dict(zip(heads, row.locator("th, td").all_inner_texts(), strict=True))
 
     def analyses(self) -> dict[str, str]:
-        """Presses Analyse, waits for the new answer, and tells it."""
+        """Presses Analyse, waits for the new answer, and tells it; it must differ, for what is equal stays."""
         self.find("#analysis-answer").evaluate("e => e.querySelector('dl')?.setAttribute('data-old', '')")
         self.find("#analysis-run").click()
         self.find("#analysis-answer dl:not([data-old])").wait_for(timeout=ANALYSIS)

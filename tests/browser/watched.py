@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +30,9 @@ ASKING = {
     "socket.gethostbyaddr": 0,
 }
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-START_S, STOP_S = 90.0, 20.0
+START_S, STOP_S = 240.0, 60.0
+#: What the server prints once the page answers.
+OPEN = re.compile(r"^Open (http://\S+) in a browser", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -74,19 +74,16 @@ class Server:
 
 @contextmanager
 def served(folder: Path, *options: str) -> Iterator[Server]:
-    """The page on the embedded model, at a free port, its temporary files below `folder`."""
-    port = free_port()
+    """The page on the embedded model, at a port that it finds itself, its temporary files below `folder`."""
     temporary, asked, printed = folder / "temporary", folder / "asked", folder / "printed"
     temporary.mkdir(parents=True)
     asked.touch()
     surroundings = {**os.environ, "TMPDIR": str(temporary), "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, __file__, str(asked), "app", "--port", str(port), *options]
+    command = [sys.executable, __file__, str(asked), "app", "--port", "0", *options]
     with printed.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=surroundings)
-    server = Server(f"http://127.0.0.1:{port}/", process, temporary, asked, printed)
     try:
-        _wait(server)
-        yield server
+        yield Server(_address(process, printed), process, temporary, asked, printed)
     finally:
         if process.poll() is None:
             process.terminate()
@@ -97,27 +94,16 @@ def served(folder: Path, *options: str) -> Iterator[Server]:
             process.wait()
 
 
-def free_port() -> int:
-    """A port of the loopback address that nobody listens at."""
-    with socket.socket() as tried:
-        tried.bind(("127.0.0.1", 0))
-        return int(tried.getsockname()[1])
-
-
-def _wait(server: Server) -> None:
-    """Until the page answers."""
+def _address(process: subprocess.Popen[bytes], printed: Path) -> str:
+    """Where the page is, as the server says once it answers."""
     until = time.monotonic() + START_S
     while time.monotonic() < until:
-        if server.process.poll() is not None:
-            raise RuntimeError(f"The server ended at its start:\n{server.printed.read_text()}")
-        try:
-            with urllib.request.urlopen(server.url, timeout=5):
-                return
-        except urllib.error.HTTPError:  # it answers, if only to ask for a password
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise RuntimeError(f"The server did not answer within {START_S:.0f} s:\n{server.printed.read_text()}")
+        if found := OPEN.search(printed.read_text()):
+            return found[1]
+        if process.poll() is not None:
+            raise RuntimeError(f"The server ended at its start:\n{printed.read_text()}")
+        time.sleep(0.1)
+    raise RuntimeError(f"The server did not open the page within {START_S:.0f} s:\n{printed.read_text()}")
 
 
 def watch(asked: str) -> None:
