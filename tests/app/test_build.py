@@ -424,7 +424,7 @@ def test_long_work_that_is_called_off_says_so_and_keeps_the_result_before(visito
     shown = {block.elem_id: text for block, text in next(steps).items()}
     assert 'role="progressbar"' in shown["faithfulness-progress"]
     _long.cancel(visitor.session)
-    *_, last, _ = steps
+    *_, last = steps
     told = {block.elem_id: text for block, text in last.items()}
     assert words.STOPPED in told["faithfulness-alert"]
     assert told["faithfulness-progress"] == ""

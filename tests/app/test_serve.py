@@ -319,6 +319,25 @@ def test_a_closed_page_leaves_no_folder_and_no_setting_and_does_not_wait_for_a_v
     assert os.environ.get("GRADIO_TEMP_DIR") == before
 
 
+def test_an_answer_is_sent_once_and_the_end_of_its_event_sets_nothing_back_that_was_typed_since(page):
+    (load,) = [n for n, fn in page.demo.fns.items() if fn.name == "opened" and fn.targets[0][1] == "load"]
+    inputs = [None] * len(page.demo.fns[load].inputs)
+    asked = {"data": inputs, "fn_index": load, "session_hash": "reader"}
+    httpx.post(page.url + "gradio_api/queue/join", json=asked).raise_for_status()
+    told = []
+    with httpx.stream("GET", f"{page.url}gradio_api/queue/data?session_hash=reader", timeout=60) as lines:
+        for line in lines.iter_lines():
+            if line.startswith("data: "):
+                told.append(json.loads(line.removeprefix("data: ")))
+                if told[-1]["msg"] == "process_completed":
+                    break
+    outputs = page.demo.fns[load].outputs
+    sent = zip(told[-1]["output"]["data"], outputs, strict=True)
+    last = [part for part, block in sent if block.get_block_name() != "state"]  # a state stays on the server
+    assert all(isinstance(part, dict) and part["__type__"] == "update" and "value" not in part for part in last)
+    assert sum("Is there a pleural effusion?" in json.dumps(one) for one in told) == 1
+
+
 def test_what_a_visitor_asked_is_forgotten_and_their_work_ends_when_the_page_is_closed(page):
     kept = page.demo.app.state_holder.session_data
     (load,) = [n for n, fn in page.demo.fns.items() if fn.name == "opened" and fn.targets[0][1] == "load"]

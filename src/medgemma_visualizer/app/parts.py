@@ -207,9 +207,9 @@ def in_place(place: Any, *, empties: bool = True) -> Callable[[Callable[..., Any
                 try:
                     for update in handler(*given, **named):
                         yield through | update
+                    yield {place: gr.skip()}  # Gradio sends the last step again, over what may have been typed since
                 except (VisualizerError, Cancelled) as error:
                     yield {place: told(error)}
-                yield {place: gr.skip()}  # Gradio sends the last step twice, the second time over what was typed since
 
             return steps
 

@@ -32,11 +32,11 @@ def shown(
                 yield {alert: "", progress: progress_bar(step)}
             else:
                 yield {alert: "", progress: "", **done(step)}
+        yield {alert: gr.skip()}  # which Gradio sends again in place of the last step, as in `parts.in_place`
     except Superseded:  # whatever came in its place says how that goes
         yield {alert: gr.skip(), progress: gr.skip()}
     except (VisualizerError, Cancelled) as error:
         yield {alert: told(error), progress: ""}
-    yield {alert: gr.skip()}  # which Gradio sends again in place of the last step, as in `parts.in_place`
 
 
 def of_this_case(session: Session, done: Callable[[T], Updates]) -> Callable[[T], Updates]:
