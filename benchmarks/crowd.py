@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import httpx
+from gradio_client.utils import apply_diff
 
 T = TypeVar("T")
 
@@ -99,11 +100,12 @@ class Caller:
         """One event, what it changes, and whatever follows from that."""
         new: dict[int, Any] = {}
         if event["backend_fn"]:
-            for number, value in zip(event["outputs"], self._asked(event, event_data), strict=True):
-                if not _is_update(value):
-                    new[number] = value
-                elif "value" in value:
-                    new[number] = value["value"]
+            for shown in self._asked(event, event_data):
+                for number, value in zip(event["outputs"], shown, strict=True):
+                    if not _is_update(value):
+                        new[number] = value
+                    elif "value" in value:
+                        new[number] = value["value"]
         moved = {number for number, value in new.items() if value != self.values.get(number)}
         self.values.update(new)
         changed.update(new)
@@ -112,8 +114,8 @@ class Caller:
             if after or any(_triggered(other, number, "change") for number in moved):
                 self._run(other, None, changed)
 
-    def _asked(self, event: dict[str, Any], event_data: Any) -> list[Any]:
-        """Joins the queue and listens until the event is done.
+    def _asked(self, event: dict[str, Any], event_data: Any) -> Iterator[list[Any]]:
+        """Joins the queue and listens until the event is done; gives its outputs at each step.
 
         Raises:
             Refused: The handler failed.
@@ -127,17 +129,21 @@ class Caller:
             "session_hash": self.session,
         }
         number = self._http.post(f"{API}/queue/join", json=body).raise_for_status().json()["event_id"]
-        last: list[Any] = []
+        shown: list[Any] = []
         for message in self._messages():
             if message.get("event_id") != number:
                 continue
             output = message.get("output") or {}
             if message["msg"] == "process_generating":
-                last = output["data"]
+                given = output["data"]  # whole at the first step, then what differs from the step before
+                shown = [apply_diff(*pair) for pair in zip(shown, given, strict=True)] if shown else given
+                yield shown
             if message["msg"] == "process_completed":
                 if not message["success"]:
                     raise Refused(f"{self._names.get(target, target)}: {output.get('error')}")
-                return list(output.get("data") or last)
+                if output.get("data"):
+                    yield output["data"]
+                return
         raise Refused("The server ended the stream before the event was done.")
 
     def _messages(self) -> Iterator[dict[str, Any]]:
