@@ -14,7 +14,10 @@ import gradio as gr
 import pytest
 from PIL import Image
 
+from medgemma_visualizer import verbs
 from medgemma_visualizer.app import words
+from medgemma_visualizer.app.actions import analysis as analysis_actions
+from medgemma_visualizer.app.actions import faithfulness as faithfulness_actions
 from medgemma_visualizer.app.actions import tokens as tokens_actions
 from medgemma_visualizer.app.actions.analysis import examples
 from medgemma_visualizer.app.build import build
@@ -206,7 +209,39 @@ def test_an_alert_outlives_late_replies_to_what_was_done_before_it(visitor, anal
 def test_keys_pressed_in_one_go_each_go_on_from_the_one_before(visitor, cases):
     handlers = inspect.unwrap(visitor.listeners["analysis-next", "click"].fn).__self__
     gone = [handlers._beside(visitor.session, cases[0].id, step) for step in (1, 1, 1, -1)]
-    assert gone == [cases[n].id for n in (1, 2, 3, 2)]
+    assert [name for name, _ in gone] == [cases[n].id for n in (1, 2, 3, 2)]
+    assert visitor.session.request == gone[-1][1]  # the last one is the one that is answered
+    visitor.does("analysis-next", "click", cases[0].id, "viridis")
+    assert visitor.at["analysis-case"] == cases[3].id
+
+
+@pytest.mark.parametrize(
+    ("module", "drawing", "press", "kept"),
+    [
+        (analysis_actions, "scores_part", ("analysis-run", "click"), "analysis-answer"),
+        (analysis_actions, "links", ("analysis-downloads", "click", "viridis"), "analysis-links"),
+        (tokens_actions, "links", ("tokens-downloads", "click"), "tokens-links"),
+        (tokens_actions, "strip", ("tokens-next", "click", "", False), "tokens-strip"),
+        (tokens_actions, "heads", ("tokens-show-heads", "click"), "tokens-heads"),
+        (faithfulness_actions, "links", ("faithfulness-downloads", "click"), "faithfulness-links"),
+    ],
+)
+def test_what_is_drawn_while_the_visitor_turns_to_another_case_is_not_shown(
+    visitor, cases, monkeypatch, module, drawing, press, kept
+):
+    visitor.does("tab-tokens", "select", "", False)
+    before = visitor.at.get(kept)
+
+    def drawn(*_: Any, **__: Any) -> str:
+        monkeypatch.undo()
+        visitor.session.took(verbs.analyze(visitor.session.current().reading.model, cases[2], method="cross_attention"))
+        return "of the case that was left"
+
+    monkeypatch.setattr(module, drawing, drawn)
+    given = (cases[0].question, "quick", "", "", "viridis") if press[0] == "analysis-run" else press[2:]
+    assert visitor.does(*press[:2], *given) == ""
+    assert visitor.session.current().case is cases[2]
+    assert visitor.at.get(kept) == before
 
 
 def test_a_word_chosen_before_the_second_tab_hears_of_its_case_stays_shown(visitor):
@@ -424,7 +459,7 @@ def test_long_work_that_is_called_off_says_so_and_keeps_the_result_before(visito
     shown = {block.elem_id: text for block, text in next(steps).items()}
     assert 'role="progressbar"' in shown["faithfulness-progress"]
     _long.cancel(visitor.session)
-    *_, last = steps
+    *_, last, _ = steps
     told = {block.elem_id: text for block, text in last.items()}
     assert words.STOPPED in told["faithfulness-alert"]
     assert told["faithfulness-progress"] == ""

@@ -15,6 +15,7 @@ from PIL import Image
 
 from medgemma_visualizer.app import parts, words
 from medgemma_visualizer.app.desk import BEGUN, Cancelled, Progress
+from medgemma_visualizer.app.session import Superseded
 from medgemma_visualizer.errors import InputError, UnavailableError
 
 HOSTILE = "<script>alert(1)</script> **bold** \" ' ` ${1+1} {{this}} \\ & <b onclick=x>"
@@ -171,7 +172,21 @@ def test_steps_are_guarded_and_work_that_was_called_off_is_no_error():
         yield {OTHER: 1}
         raise Cancelled
 
-    assert list(handler()) == [{PLACE: "", OTHER: 1}, {PLACE: parts.note(words.STOPPED)}]
+    assert list(handler()) == [{PLACE: "", OTHER: 1}, {PLACE: parts.note(words.STOPPED)}, {PLACE: gr.skip()}]
+
+
+def test_work_that_was_superseded_says_nothing():
+    @parts.in_place(PLACE)
+    def once():
+        raise Superseded
+
+    @parts.in_place(PLACE)
+    def steps():
+        yield {OTHER: 1}
+        raise Superseded
+
+    assert once() == {PLACE: gr.skip()}
+    assert list(steps()) == [{PLACE: "", OTHER: 1}, {PLACE: gr.skip()}]
 
 
 def test_the_last_step_which_the_server_sends_again_says_nothing():

@@ -312,9 +312,8 @@ def test_a_closed_page_leaves_no_folder_and_no_setting_and_does_not_wait_for_a_v
         (found.folder / "film.png").write_bytes(b"of a visitor")
         with httpx.stream("GET", found.url + "gradio_api/heartbeat/somebody") as line:
             assert line.status_code == 200
-            began = time.perf_counter()
             serve._close(found.demo)
-            assert time.perf_counter() - began < 10  # the line itself would stay open for longer than that
+            assert not found.demo.server.thread.is_alive()
     assert not found.folder.exists()
     assert os.environ.get("GRADIO_TEMP_DIR") == before
 

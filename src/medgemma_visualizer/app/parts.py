@@ -20,6 +20,7 @@ from PIL import Image
 
 from medgemma_visualizer.app import words
 from medgemma_visualizer.app.desk import Cancelled, Progress
+from medgemma_visualizer.app.session import Superseded
 from medgemma_visualizer.app.style import CSS
 from medgemma_visualizer.errors import VisualizerError
 from medgemma_visualizer.reports import HEAD
@@ -189,7 +190,8 @@ def in_place(place: Any, *, empties: bool = True) -> Callable[[Callable[..., Any
     """Decorates a handler that returns {component: value}: what goes wrong is told in `place`, all else stays.
 
     An error of this package becomes an alert and nothing else of the page changes, so that every input survives; where
-    the handler comes through, the place is emptied, unless it sets the place itself. Work that was called off says so.
+    the handler comes through, the place is emptied, unless it sets the place itself. Work that was called off says so,
+    work that was superseded nothing: what came in its place says how that goes.
     A generator's later steps are guarded likewise. `place` must be among the listener's outputs.
 
     Args:
@@ -207,9 +209,11 @@ def in_place(place: Any, *, empties: bool = True) -> Callable[[Callable[..., Any
                 try:
                     for update in handler(*given, **named):
                         yield through | update
-                    yield {place: gr.skip()}  # Gradio sends the last step again, over what may have been typed since
+                except Superseded:
+                    pass
                 except (VisualizerError, Cancelled) as error:
                     yield {place: told(error)}
+                yield {place: gr.skip()}  # Gradio sends the last step again, over what may have been typed since
 
             return steps
 
@@ -217,6 +221,8 @@ def in_place(place: Any, *, empties: bool = True) -> Callable[[Callable[..., Any
         def once(*given: Any, **named: Any) -> Any:
             try:
                 return through | (handler(*given, **named) or {})
+            except Superseded:
+                return {place: gr.skip()}
             except (VisualizerError, Cancelled) as error:
                 return {place: told(error)}
 

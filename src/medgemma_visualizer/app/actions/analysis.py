@@ -247,7 +247,7 @@ def is_quick(model: Model, settings: Settings) -> bool:
 
 
 def analyse(
-    desk: Desk, session: Session, case: Case, settings: Settings, *, turning: bool = False
+    desk: Desk, session: Session, case: Case, settings: Settings, *, turning: bool = False, request: int | None = None
 ) -> Iterator[Progress | Found]:
     """Asks; quick work gives its result at once, long work its progress before. The session then is about this case.
 
@@ -256,6 +256,7 @@ def analyse(
     Args:
         desk, session, case, settings: Whom to ask, for whom, what and how.
         turning: Whether the visitor turns to this stored case; the next key then goes on from it.
+        request: The number of the request for it; None where it is asked for now.
 
     Raises:
         InputError: Unusable film, question, method or target.
@@ -266,10 +267,11 @@ def analyse(
     target = settings.target or None
     if target is not None:
         check_target(target)
-    request = session.requests(case if turning else None)
+    request = session.requests(case if turning else None) if request is None else request
     try:
         for step in _steps(desk, session, case, settings, target, request):
             if isinstance(step, Progress):
+                session.still(request)
                 yield step
                 continue
             if turning:

@@ -179,7 +179,9 @@ def _made(
     if (kind, method, number) in session.heatmaps:
         return
     if method not in QUICK:
-        yield from _slowly(desk, session, kind, number, method)
+        for step in _slowly(desk, session, kind, number, method):
+            still()  # else its bar would come after another word's map; who leaves calls the work off
+            yield step
         return
 
     def ask(model: Model) -> None:
@@ -416,10 +418,14 @@ def cell(desk: Desk, session: Session, row: Any, col: Any) -> Safe:
     Raises:
         InputError: No such cell.
         Cancelled: Meanwhile the visitor turned to another case.
+        Superseded: The visitor clicked another cell meanwhile.
     """
     analysis, reading = session.current(), shown_film(session).reading
+    asked = session.results["cell"] = (row, col)
     found = desk.quick(lambda model: words_for_cell(reading, row, col))
     _still_about(session, analysis)
+    if session.results.get("cell") is not asked:
+        raise Superseded
     rows = [
         (
             link.token.text.strip() or repr(link.token.text),
@@ -507,6 +513,7 @@ def choose_head(desk: Desk, session: Session, layer: Any, head: Any) -> Chosen:
     Raises:
         InputError: No such head, or no word is chosen.
         Cancelled: Meanwhile the visitor turned to another case.
+        Superseded: The visitor chose another word meanwhile.
     """
     chosen = current(session)
     analysis = session.current()
@@ -514,6 +521,9 @@ def choose_head(desk: Desk, session: Session, layer: Any, head: Any) -> Chosen:
     aim = aim_of(session, reading, chosen.kind, chosen.number)
     heatmap = desk.quick(lambda model: explain_aim(reading, aim, "cross_attention", layers=[layer], heads=[head]))
     _still_about(session, analysis)
+    now = current(session)
+    if (now.kind, now.number) != (chosen.kind, chosen.number):
+        raise Superseded
     return _shown_now(session, replace(chosen, method="cross_attention", heatmap=heatmap, head=(layer, head)))
 
 

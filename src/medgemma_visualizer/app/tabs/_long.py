@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 
@@ -13,6 +13,7 @@ from medgemma_visualizer.app.session import Session, Superseded
 from medgemma_visualizer.errors import VisualizerError
 
 T = TypeVar("T")
+P = ParamSpec("P")
 Updates = dict[Any, Any]
 
 
@@ -32,27 +33,27 @@ def shown(
                 yield {alert: "", progress: progress_bar(step)}
             else:
                 yield {alert: "", progress: "", **done(step)}
-        yield {alert: gr.skip()}  # which Gradio sends again in place of the last step, as in `parts.in_place`
     except Superseded:  # whatever came in its place says how that goes
-        yield {alert: gr.skip(), progress: gr.skip()}
+        pass
     except (VisualizerError, Cancelled) as error:
         yield {alert: told(error), progress: ""}
+    yield {alert: gr.skip()}  # which Gradio sends again in place of the last step, as in `parts.in_place`
 
 
-def of_this_case(session: Session, done: Callable[[T], Updates]) -> Callable[[T], Updates]:
+def of_this_case(session: Session, done: Callable[P, Updates]) -> Callable[P, Updates]:
     """`done`, whose updates belong nowhere where another case was analysed before they were made.
 
     Raises:
-        Cancelled: One was; raised by what is returned.
+        Superseded: One was; raised by what is returned.
     """
     analysis = session.analysis
 
-    def checked(found: T) -> Updates:
+    def checked(*found: P.args, **named: P.kwargs) -> Updates:
         try:
-            return done(found)
+            return done(*found, **named)
         finally:
             if session.analysis is not analysis:
-                raise Cancelled
+                raise Superseded
 
     return checked
 

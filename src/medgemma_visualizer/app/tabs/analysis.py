@@ -172,8 +172,9 @@ class _Handlers:
         on(a.run.click, safe(self.analyse), chosen, results, **heard)
         on(a.question.submit, safe(self.analyse), chosen, results, **heard)
         on(a.cancel.click, _long.cancel, [session], queue=False)
-        on(a.colormap.input, safe(self.recolour), [session, a.colormap], [s.alert, s.viewer])
-        on(s.viewer.look, in_place(s.alert, empties=False)(self.looked), [session], [s.alert], **heard)
+        aside = in_place(s.alert, empties=False)
+        on(a.colormap.input, aside(self.recolour), [session, a.colormap], [s.alert, s.viewer])
+        on(s.viewer.look, aside(self.looked), [session], [s.alert], **heard)
         settings = [s.alert, s.viewer, a.preset, a.method, a.target]
         on(a.undo.click, safe(self.undo), [session, a.colormap], settings)
         on(a.redo.click, safe(self.redo), [session, a.colormap], settings)
@@ -196,23 +197,27 @@ class _Handlers:
             yield from self.take(session, offered[n][1], colormap)
 
     def before(self, session: Session, name: str, colormap: str) -> Iterator[Updates]:
-        yield from self.take(session, self._beside(session, name, -1), colormap)
+        beside, request = self._beside(session, name, -1)
+        yield from self.take(session, beside, colormap, request)
 
     def after(self, session: Session, name: str, colormap: str) -> Iterator[Updates]:
-        yield from self.take(session, self._beside(session, name, 1), colormap)
+        beside, request = self._beside(session, name, 1)
+        yield from self.take(session, beside, colormap, request)
 
-    def _beside(self, session: Session, name: str, step: int) -> str:
+    def _beside(self, session: Session, name: str, step: int) -> tuple[str, int]:
         """From the case that the visitor turns to, else the stored one; a page may not have heard of either yet.
 
         Keys that are pressed in one go are heard by several threads, each of which goes on from the one before.
+
+        Returns:
+            The case's id, and the number of the request for it.
         """
         with self._turning:
             last = session.turning or session.stored
             beside = actions.neighbour(self.page.cases, name if last is None else last.id, step)
-            session.turning = actions.case_by_id(self.page.cases, beside)
-        return beside
+            return beside, session.requests(actions.case_by_id(self.page.cases, beside))
 
-    def take(self, session: Session, name: str, colormap: str) -> Iterator[Updates]:
+    def take(self, session: Session, name: str, colormap: str, request: int | None = None) -> Iterator[Updates]:
         """A stored case is shown with a quick look at it, whatever was chosen for the case before.
 
         Until its answer is there the case before stays whole; of several that are chosen meanwhile the last one comes.
@@ -222,7 +227,7 @@ class _Handlers:
         film = {a.case: case.id, a.question: case.question, a.custom: False, a.truth: case.truth or ""}
         quick = replace(session.settings, method=None, target=None, preset="quick")
         try:
-            for step in actions.analyse(self.page.desk(session), session, case, quick, turning=True):
+            for step in actions.analyse(self.page.desk(session), session, case, quick, turning=True, request=request):
                 yield film | self._step(session, step, quick, colormap)
         except Superseded:
             yield self._as_it_is(session)
@@ -268,9 +273,11 @@ class _Handlers:
 
     def customised(self, session: Session, custom: bool, question: str) -> Updates:
         """Back to the stored question, or an own one from what stands there."""
+        back: Updates = {}
         if not custom and session.stored is not None and session.upload is None:
             question = session.stored.question
-        return {self.asked.question: question, self.asked.truth: actions.truth_shown(session, question)}
+            back = {self.asked.question: question}  # else what is typed meanwhile stays
+        return back | {self.asked.truth: actions.truth_shown(session, question)}
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
@@ -316,7 +323,7 @@ class _Handlers:
     # --- how it is shown ----------------------------------------------------------------------------------------------
 
     def recolour(self, session: Session, colormap: str) -> Updates:
-        return {self.shown.viewer: actions.shown(session, colormap=colormap)}
+        return _long.of_this_case(session, lambda: {self.shown.viewer: actions.shown(session, colormap=colormap)})()
 
     def looked(self, session: Session, event: gr.EventData) -> Updates:
         """The viewer's controls are settings like others: they can be taken back."""
@@ -340,7 +347,7 @@ class _Handlers:
     # --- to take away -------------------------------------------------------------------------------------------------
 
     def prepare(self, session: Session, colormap: str) -> Updates:
-        return {self.shown.links: actions.links(session, colormap=colormap)}
+        return _long.of_this_case(session, lambda: {self.shown.links: actions.links(session, colormap=colormap)})()
 
     def pin_a(self, session: Session) -> Updates:
         return self._pin(session, "A")

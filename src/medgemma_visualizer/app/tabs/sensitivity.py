@@ -185,4 +185,4 @@ class _Handlers:
         }
 
     def prepare(self, session: Session) -> Updates:
-        return {self.shown.links: actions.links(session)}
+        return _long.of_this_case(session, lambda: {self.shown.links: actions.links(session)})()

@@ -129,7 +129,7 @@ class _Handlers:
         everything = [*map_parts, s.cell, s.sheet, s.heads, a.case, a.edited]
         on(self.page.asked.change, safe(self.other_case), how, everything)
         on(self.page.tabs["tokens"].select, safe(self.opened), how, everything)
-        heard = {"trigger_mode": "multiple"}  # chosen again while a map is waited for: the last one wins
+        heard = {"trigger_mode": "multiple"}  # chosen again while one is waited for: the last one wins
         on(s.strip.word, self.clicked, how, map_parts, **heard)
         on(s.previous.click, self.before, how, map_parts, **heard)
         on(s.next.click, self.after, how, map_parts, **heard)
@@ -157,7 +157,10 @@ class _Handlers:
         if session.tab != "tokens":
             return self._empty()
         if "chosen" in session.results:  # the visitor was quicker than this
-            return self._empty() | self._case(session) | self._map(session, actions.current(session))
+            try:
+                return self._empty() | self._case(session) | self._map(session, actions.current(session))
+            except Superseded:  # by another word
+                return self._beside_map() | self._case(session)
         try:
             found = self.opened(session, method, force)
         except (VisualizerError, Cancelled) as error:
@@ -236,6 +239,14 @@ class _Handlers:
         s = self.shown
         if isinstance(step, Progress):
             return {s.progress: progress_bar(step)}
+        try:
+            return self._drawn(session, step)
+        finally:  # drawing takes a while, in which another word may be chosen
+            if session.results.get("chosen") is not step:
+                raise Superseded
+
+    def _drawn(self, session: Session, step: Chosen) -> Updates:
+        s = self.shown
         return {
             s.progress: "",
             s.strip: actions.strip(session),
@@ -275,7 +286,8 @@ class _Handlers:
             chosen = actions.current(session)
             yield from actions.all_methods(self.page.desk(session), session, chosen.kind, chosen.number)
 
-        yield from _long.shown(steps(), self.shown.alert, self.shown.progress, lambda sheet: {self.shown.sheet: sheet})
+        done = _long.of_this_case(session, lambda sheet: {self.shown.sheet: sheet})
+        yield from _long.shown(steps(), self.shown.alert, self.shown.progress, done)
 
     # --- cells and heads ----------------------------------------------------------------------------------------------
 
@@ -285,7 +297,8 @@ class _Handlers:
         return {self.shown.cell: found}
 
     def heads(self, session: Session) -> Updates:
-        return {self.shown.heads: actions.heads(self.page.desk(session), session)}
+        desk = self.page.desk(session)
+        return _long.of_this_case(session, lambda: {self.shown.heads: actions.heads(desk, session)})()
 
     def head(self, session: Session, event: gr.EventData) -> Updates:
         given = event._data if isinstance(event._data, dict) else {}
@@ -319,4 +332,4 @@ class _Handlers:
     # --- to take away -------------------------------------------------------------------------------------------------
 
     def prepare(self, session: Session) -> Updates:
-        return {self.shown.links: actions.links(session)}
+        return _long.of_this_case(session, lambda: {self.shown.links: actions.links(session)})()
