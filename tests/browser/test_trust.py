@@ -51,13 +51,3 @@ def _numbers(table: Any, column: int) -> list[float]:
     texts = table.locator(f"tbody tr > :nth-child({column + 1})").all_inner_texts()
     found = [re.match(r"[+−-]?\d+(\.\d+)?", text.strip()) for text in texts]
     return [float(number[0].replace("−", "-")) for number in found if number]
-
-
-def test_about_says_what_the_page_is_not_for_and_what_the_numbers_mean(visitor: Visitor) -> None:
-    visitor.opens("About")
-    about = visitor.find("#tab-about")
-    expect(about).to_contain_text("not for clinical use", ignore_case=True)
-    told = about.inner_text()
-    for name in ("attention_entropy", "pointing_game", "relevance_mass"):
-        assert name in told or name.replace("_", " ") in told.lower()
-    assert "Apache" in told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
@@ -40,6 +41,20 @@ def shown(
     yield {alert: gr.skip()}  # which Gradio sends again in place of the last step, as in `parts.in_place`
 
 
+@contextmanager
+def only_while(holds: Callable[[], bool]) -> Iterator[None]:
+    """Drawing takes a while, in which a visitor may go on: what was drawn meanwhile belongs nowhere.
+
+    Raises:
+        Superseded: It does not hold any more at the end.
+    """
+    try:
+        yield
+    finally:
+        if not holds():
+            raise Superseded
+
+
 def of_this_case(session: Session, done: Callable[P, Updates]) -> Callable[P, Updates]:
     """`done`, whose updates belong nowhere where another case was analysed before they were made.
 
@@ -49,11 +64,8 @@ def of_this_case(session: Session, done: Callable[P, Updates]) -> Callable[P, Up
     analysis = session.analysis
 
     def checked(*found: P.args, **named: P.kwargs) -> Updates:
-        try:
+        with only_while(lambda: session.analysis is analysis):
             return done(*found, **named)
-        finally:
-            if session.analysis is not analysis:
-                raise Superseded
 
     return checked
 

@@ -296,11 +296,8 @@ class _Handlers:
     def _step(self, session: Session, step: Progress | Found, settings: Settings, colormap: str) -> Updates:
         if isinstance(step, Progress):
             return {self.shown.progress: progress_bar(step)}
-        try:
+        with _long.only_while(lambda: session.analysis is step.analysis):  # film and map are the session's
             return self._found(session, step, settings, colormap)
-        finally:  # film and map are the session's: where another answer has come to it, that one is shown
-            if session.analysis is not step.analysis:
-                raise Superseded
 
     def _found(self, session: Session, step: Found, settings: Settings, colormap: str) -> Updates:
         s, analysis = self.shown, step.analysis

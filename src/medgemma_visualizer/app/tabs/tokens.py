@@ -239,11 +239,8 @@ class _Handlers:
         s = self.shown
         if isinstance(step, Progress):
             return {s.progress: progress_bar(step)}
-        try:
+        with _long.only_while(lambda: session.results.get("chosen") is step):
             return self._drawn(session, step)
-        finally:  # drawing takes a while, in which another word may be chosen
-            if session.results.get("chosen") is not step:
-                raise Superseded
 
     def _drawn(self, session: Session, step: Chosen) -> Updates:
         s = self.shown
