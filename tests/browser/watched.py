@@ -6,6 +6,7 @@ look-up of a name, whichever library makes it.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import re
@@ -84,14 +85,38 @@ def served(folder: Path, *options: str) -> Iterator[Server]:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=surroundings)
     try:
         yield Server(_address(process, printed), process, temporary, asked, printed)
+    except BaseException as error:
+        if said := _where(process, printed):
+            error.add_note(said)
+        raise
     finally:
-        if process.poll() is None:
-            process.terminate()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        _ended(process, printed)
+
+
+def _ended(process: subprocess.Popen[bytes], printed: Path) -> None:
+    """Stops the server if it still runs.
+
+    Raises:
+        RuntimeError: It did not stop when it was asked to, and was killed.
+    """
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        said = _where(process, printed)
+        process.kill()
+        process.wait()
+        raise RuntimeError(f"The server did not stop within {STOP_S:.0f} s.\n{said}") from None
+
+
+def _where(process: subprocess.Popen[bytes], printed: Path) -> str:
+    """Where every thread of a running server is now, and all that it printed; "" once it has ended."""
+    if process.poll() is not None:
+        return ""
+    process.send_signal(signal.SIGUSR1)  # heard even by a process whose threads wait for each other
+    time.sleep(1)
+    return printed.read_text(errors="replace")
 
 
 def _address(process: subprocess.Popen[bytes], printed: Path) -> str:
@@ -125,6 +150,7 @@ def _text(address: object) -> str:
 
 if __name__ == "__main__":
     tempfile.tempdir = None
+    faulthandler.register(signal.SIGUSR1)
     watch(sys.argv[1])
     from medgemma_visualizer.cli import main
 

@@ -16,6 +16,7 @@ import stat
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ NEXT_PORTS = 20
 MAX_UPLOAD = "100mb"
 #: Sessions kept in memory; the one not seen for longest goes first.
 MAX_SESSIONS = 200
+#: Seconds between two looks for a signal to end.
+LOOK_S = 0.2
 PROMPT = "prompt"
 
 #: Read by libraries when they are loaded: no message home, no share, no history, no second server. Gradio keeps times
@@ -98,7 +101,8 @@ def serve(
             if said:
                 say(said)
         say(f"Open {page.url} in a browser. Stop with Ctrl-C.")
-        stopped.wait()
+        while not stopped():
+            time.sleep(LOOK_S)
 
 
 @contextmanager
@@ -310,18 +314,22 @@ def _launched(
 
 
 @contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """An event that SIGTERM, Ctrl-C and a terminal that is closed set; what they did before is given back."""
-    stopped = threading.Event()
+def _stopping() -> Iterator[Callable[[], bool]]:
+    """Says whether SIGTERM, Ctrl-C or the end of its terminal came; what those did before is given back.
+
+    To be asked now and then, not waited for: the system may let any thread take a signal, and Python's handler then
+    waits until the main thread is awake. Nor may the handler take a lock that the thread it interrupts may hold.
+    """
+    came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield stopped
+        yield lambda: False
         return
     numbers = [signal.SIGTERM, signal.SIGINT]
     if os.name == "posix" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored under nohup
         numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in numbers}
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in numbers}
     try:
-        yield stopped
+        yield lambda: bool(came)
     finally:
         for number, handler in before.items():
             with suppress(TypeError):  # a handler that was not set from Python
