@@ -21,6 +21,7 @@ from medgemma_visualizer.models import lean
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.graphs import engine_of
 from medgemma_visualizer.models.prompt import Prompt
+from medgemma_visualizer.models.vision import captured_tokens
 
 
 def pixels(model: Model, images: Sequence[Image.Image]) -> torch.Tensor:
@@ -45,7 +46,12 @@ def processor_view(processor: Any, image: Image.Image) -> np.ndarray:
 
 def image_tokens(model: Model, pixel_values: torch.Tensor) -> torch.Tensor:
     """Image tokens after the projector: (B, 3, height, width) -> (B, N, D), N = rows × cols."""
-    return project(model, model.hf.get_submodule(model.family.tower)(pixel_values=pixel_values).last_hidden_state)
+
+    def encode(values: torch.Tensor) -> torch.Tensor:
+        return project(model, model.hf.get_submodule(model.family.tower)(pixel_values=values).last_hidden_state)
+
+    found = captured_tokens(model, pixel_values, encode)
+    return encode(pixel_values) if found is None else found
 
 
 def project(model: Model, features: torch.Tensor) -> torch.Tensor:
