@@ -86,6 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("gpu-output"))
     parser.add_argument("--folder", type=Path, help="of a checkpoint; that of random weights is made where None")
+    parser.add_argument("--ways", nargs="+", choices=list(QUANTIZERS), default=list(QUANTIZERS))
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     versions = library_versions()
@@ -97,7 +98,7 @@ def main() -> None:
         del model
         gc.collect()
         torch.cuda.empty_cache()
-    for name in (None, *QUANTIZERS):
+    for name in (None, *asked.ways):
         record.note(name or "bfloat16", lambda name=name: measured(folder, asked.out, name))
     print(json.dumps(record.found, indent=1, default=str))
 

@@ -137,6 +137,12 @@ class Steps:
         self.logprobs = torch.zeros(room + 1, size, device=device)
         self.holder: Any = lambda: None  # whose answers these are
         self._replay = graphs.Replay(device)
+        self._buffers = graphs.bytes_of(vars(self)) + graphs.bytes_of(vars(self.slots))
+
+    @property
+    def bytes(self) -> int:
+        """What its buffers and its captured step hold."""
+        return self._buffers + self._replay.bytes
 
     def load(self, keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor], lengths: torch.Tensor) -> None:
         """Keys and values (B, H_kv, length, d) of each layer's prompts."""

@@ -39,8 +39,8 @@ ROWS = (16, 64)
 LONGEST = 2048
 #: Longer answers are decoded without a place kept for each token.
 ANSWER = 512
-#: Captured shapes are kept up to this share of the memory that was free, and up to so many bytes.
-SHARE, LIMIT = 0.25, 4 * 2**30
+#: Passes are kept up to this share of the memory that was free, and up to so many bytes; the one in use always is.
+SHARE, LIMIT = 0.4, 8 * 2**30
 
 
 def rounded(count: int, step: int = STEP) -> int:
@@ -72,6 +72,8 @@ class Shape:
 class Job:
     """One prompt with one picture, as a pass reads it.
 
+    Tensors that are changed through their `.data`, which torch does not count, are taken for what they were.
+
     Attributes:
         ids: All ids.
         tokens: Image tokens (1, N, D) by which the job is known again.
@@ -91,13 +93,21 @@ class Job:
     def answers(self, ids: tuple[int, ...], tokens: torch.Tensor, weights: int, rows: Sequence[int]) -> bool:
         """Whether it is a job for these ids and image tokens that reads these rows."""
         same = self.tokens.data_ptr() == tokens.data_ptr() and self.tokens.shape == tokens.shape
-        unchanged = self.version == tokens._version and self.weights == weights
+        unchanged = self.version == changes_of(tokens) and self.weights == weights
         return same and unchanged and self.ids == ids and set(rows) <= set(self.rows)
 
 
 def allocated(device: torch.device) -> int:
     """Bytes that tensors hold on a CUDA device; 0 elsewhere."""
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+
+
+_never = itertools.count(-1, -1)
+
+
+def changes_of(tensor: torch.Tensor) -> int:
+    """Counts what was written into a tensor; another number each time for one whose changes nobody counts."""
+    return next(_never) if tensor.is_inference() else tensor._version
 
 
 def captures(device: torch.device) -> bool:
@@ -115,7 +125,7 @@ class _Pass:
         job: Whose results the buffers hold.
         run: Counts the passes, so that a way back knows whether the buffers are still its own.
         decoded: Ids that were decoded after the job's prompt, their keys and values known.
-        bytes: What the captured graphs hold, 0 before they are.
+        bytes: What it holds: buffers, and what a launched pass or the captured graphs keep.
     """
 
     def __init__(self, model: Model, shape: Shape) -> None:
@@ -123,11 +133,15 @@ class _Pass:
         self.job: Job | None = None
         self.run = 0
         self.decoded: list[int] = []
-        self.bytes = 0
         self.logits, self.gradient = _NOTHING, _NOTHING
         self._passes, self._steps = Replay(model.device), Replay(model.device)
         self._blocks: tuple[int, ...] | None = None
         self._make_buffers()
+        self._buffers = bytes_of(vars(self)) + bytes_of(vars(self.places)) + bytes_of(self.rotations)
+
+    @property
+    def bytes(self) -> int:
+        return self._buffers + self._passes.bytes + self._steps.bytes
 
     def _make_buffers(self) -> None:
         model, shape, device = self.model, self.shape, self.model.device
@@ -186,7 +200,7 @@ class _Pass:
                 self.places.masks[kind].copy_(lean.additive(self.model, sees))
 
     def _forward(self) -> None:
-        self.logits, self.gradient = _NOTHING, _NOTHING  # what an earlier launch kept is given up first
+        self._let_go()
         with torch.enable_grad():
             states = lean.decode(self.model, self.embeds, self.places, self._keep)
             self.logits = self.model.head(states.index_select(1, self.rows)).float()
@@ -238,7 +252,7 @@ class _Pass:
             {kind: lean.additive(model, sees) for kind, sees in self._visible().items()},
         )
         states = lean.decode(model, model.text.get_input_embeddings()(self.token)[None], places, self._add)
-        logits = model.head(states[0, -1]).float()
+        logits = lean.logits_of(model, states)[0, 0].float()
         self.at.add_(1)
         self._note(logits)
 
@@ -296,12 +310,15 @@ class _Pass:
         """Does a part of the pass, or a step of decoding, by its graph where there is one."""
         state = [self.token, self.at, self.step, self.slot, self.told, self.logprobs]
         if name == "step":
-            held = self._steps.do(name, {name: self._step}, {name: lambda: self.told}, state)
-        else:
-            works = {"forward": self._forward, "backward": self._backward}
-            writes = {"forward": lambda: self.logits, "backward": lambda: self.gradient}
-            held = self._passes.do(name, works, writes, state)
-        self.bytes += held
+            self._steps.do(name, {name: self._step}, {name: lambda: self.told}, state)
+            return
+        works = {"forward": self._forward, "backward": self._backward}
+        writes = {"forward": lambda: self.logits, "backward": lambda: self.gradient}
+        self._passes.do(name, works, writes, state, let_go=self._let_go)
+
+    def _let_go(self) -> None:
+        """What an earlier launch kept is given up before the next one, or a capture, keeps as much again."""
+        self.logits, self.gradient = _NOTHING, _NOTHING
 
     @property
     def _graphs(self) -> dict[str, dict[str, Any] | None]:
@@ -309,17 +326,16 @@ class _Pass:
 
 
 class Replay:
-    """Works that follow each other in one go: launched the first time, captured the second, replayed from then on.
-
-    Args:
-        device: Whose work it is; where it cannot be captured, all of it is launched.
+    """Works that follow each other in one shape: launched the first time, captured when met again, then replayed.
 
     Attributes:
         graphs: Of each work; None before there are any, and where none can be had.
+        bytes: What the last launch of the first work keeps, or the graphs hold.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.graphs: dict[str, Any] | None = None
+        self.bytes = 0
         self._device, self._begun = device, 0
 
     def do(
@@ -328,39 +344,43 @@ class Replay:
         works: Mapping[str, Callable[[], None]],
         writes: Mapping[str, Callable[[], torch.Tensor]],
         state: Sequence[torch.Tensor],
-    ) -> int:
+        let_go: Callable[[], None] = lambda: None,
+    ) -> None:
         """Does one of the works.
 
         Args:
             name: Of the work; the first one begins a go.
             works, writes: As for `captured`. Given each time, since whoever keeps works keeps what they belong to.
             state: What the works count on in; a capture, which does them meanwhile, gives it back.
-
-        Returns:
-            Bytes that are held from now on, where it was captured now.
+            let_go: Gives up what the works of the go before keep, where they are not replayed.
         """
-        held, begins = 0, name == next(iter(works))
+        begins = name == next(iter(works))
         with on_device(self._device):
-            if begins and self._begun == 1 and captures(self._device):
-                held = self._capture(works, writes, state)
+            if begins and self.graphs is None:
+                let_go()
+                if self._begun == 1 and captures(self._device):
+                    self._capture(works, writes, state)
             self._begun += begins
-            if self.graphs is None:
-                works[name]()
-            else:
+            if self.graphs is not None:
                 self.graphs[name].replay()
-        return held
+                return
+            before = allocated(self._device)
+            works[name]()
+            if begins:
+                self.bytes = max(0, allocated(self._device) - before)
 
     def _capture(
         self,
         works: Mapping[str, Callable[[], None]],
         writes: Mapping[str, Callable[[], torch.Tensor]],
         state: Sequence[torch.Tensor],
-    ) -> int:
+    ) -> None:
         before, saved = allocated(self._device), [tensor.clone() for tensor in state]
-        self.graphs = captured(works, writes)
+        self.graphs, pool = captured(works, writes)
         for kept, value in zip(state, saved, strict=True):
             kept.copy_(value)
-        return max(0, allocated(self._device) - before)
+        if self.graphs is not None:
+            self.bytes = max(pool, allocated(self._device) - before)
 
 
 #: What stands in a tensor until a graph that was captured writes it.
@@ -371,11 +391,12 @@ _capturing = threading.Lock()
 
 def captured(
     works: Mapping[str, Callable[[], None]], writes: Mapping[str, Callable[[], torch.Tensor]]
-) -> dict[str, Any] | None:
-    """Graphs of works that follow each other; None where memory is short, or where a graph does not do its work.
+) -> tuple[dict[str, Any] | None, int]:
+    """Graphs of works that follow each other and the bytes of their pool of memory.
 
-    A graph that holds nothing, such as one that listened to another device, would leave what the pass before wrote, and
-    that would be read as new. Each is therefore replayed once and must write.
+    None where memory is short, where a work cannot be captured, or where a graph does not do its work: one that holds
+    nothing, such as one that listened to another device, would leave what the pass before wrote, and that would be read
+    as new. Each is therefore replayed once and must write.
 
     Args:
         works: In their order; they are done twice meanwhile.
@@ -383,36 +404,60 @@ def captured(
     """
     with _capturing:
         try:
-            made = _recorded(works)
+            made, pool = _recorded(works)
         except torch.OutOfMemoryError:
             logger.warning("Too little GPU memory to capture a pass; it is launched.")
-            return None
+            return None, 0
+        except RuntimeError as error:  # what the work itself did wrong is raised when it is launched next
+            logger.warning("A pass could not be captured (%s); it is launched.", str(error).split("\n")[0])
+            return None, 0
         for name, graph in made.items():
             writes[name]().detach().fill_(_UNWRITTEN)
             graph.replay()
             if bool((writes[name]() == _UNWRITTEN).all()):
                 logger.warning("A pass that was captured does nothing when it is replayed; it is launched instead.")
-                return None
-    return made
+                return None, 0
+    return made, _pool_bytes(pool)
 
 
-def _recorded(works: Mapping[str, Callable[[], None]]) -> dict[str, Any]:
-    """CUDA graphs in one pool of memory, after a round that warms up. All on one stream of the current device.
+def _recorded(works: Mapping[str, Callable[[], None]]) -> tuple[dict[str, Any], Any]:
+    """CUDA graphs in one pool of memory, after a round that warms up, and the pool. On one stream of the device.
 
     torch's own stream for captures is of the device that was captured on first, which may be another.
     """
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for work in works.values():
-            work()
-    torch.cuda.current_stream().wait_stream(side)
+    try:
+        with torch.cuda.stream(side):
+            for work in works.values():
+                work()
+    finally:
+        torch.cuda.current_stream().wait_stream(side)
     pool, graphs = torch.cuda.graph_pool_handle(), {}
     for name, work in works.items():
         graphs[name] = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graphs[name], pool=pool, stream=side, capture_error_mode="thread_local"):
             work()
-    return graphs
+    return graphs, pool
+
+
+def _pool_bytes(pool: Any) -> int:
+    """Bytes of the device's memory that a pool of captured graphs has taken for itself."""
+    taken = (part for part in torch.cuda.memory_snapshot() if part.get("segment_pool_id") == pool)
+    return sum(int(part["total_size"]) for part in taken)
+
+
+def bytes_of(things: Mapping[str, Any]) -> int:
+    """Bytes of all tensors among the values of a table, those of tables and tuples in it included."""
+    found = 0
+    for thing in things.values():
+        if isinstance(thing, torch.Tensor):
+            found += thing.nbytes
+        elif isinstance(thing, Mapping):
+            found += bytes_of(thing)
+        elif isinstance(thing, tuple):
+            found += sum(part.nbytes for part in thing if isinstance(part, torch.Tensor))
+    return found
 
 
 class Told:

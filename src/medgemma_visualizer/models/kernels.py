@@ -7,6 +7,7 @@ additions only. On other devices the same formulas run as plain torch. Knows row
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -79,6 +80,28 @@ def attend_one(
         flat, key[0].contiguous(), value[0].contiguous(), mask[0, 0, 0], scale
     )
     return out.view(query.shape)
+
+
+def times_one(x: torch.Tensor, weights: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """x (1, 1, D), without gradient, times each weight (out, D): (1, 1, out) each.
+
+    One row leaves a matrix product waiting for its weights; here they are read as fast as the device can.
+    """
+    if not fused(x):
+        return tuple(torch.nn.functional.linear(x, weight) for weight in weights)
+    from medgemma_visualizer.models import triton_kernels
+
+    return tuple(out[None, None] for out in triton_kernels.times_one(x.flatten(), weights))
+
+
+def gated_one(x: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    """gelu(gate · x) · (up · x) of x (1, 1, D), without gradient: (1, 1, out)."""
+    if not fused(x):
+        return gelu_times(torch.nn.functional.linear(x, gate), torch.nn.functional.linear(x, up))
+    from medgemma_visualizer.models import triton_kernels
+
+    out: torch.Tensor = triton_kernels.gated_one(x.flatten(), gate, up)
+    return out[None, None]
 
 
 def store_one(

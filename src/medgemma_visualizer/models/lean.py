@@ -9,13 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.devices import on_device
-from medgemma_visualizer.models.kernels import add_norm, attend_one, gelu_times, norm, norm_rotate
+from medgemma_visualizer.models.kernels import (
+    add_norm,
+    attend_one,
+    gated_one,
+    gelu_times,
+    norm,
+    norm_rotate,
+    times_one,
+)
 
 #: Sees a layer's query (B, H, Q, d), key and value (B, H_kv, Q, d); gives the keys and values that are attended to.
 Tap = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -129,14 +138,40 @@ def _decode(model: Model, embeds: torch.Tensor, places: Places, tap: Tap | None)
         kind = text.config.layer_types[n]
         seen = _attend(model, layer.self_attn, x, places.rotations[kind], places.masks[kind], n, tap)
         h, x = add_norm(h, seen, layer.post_attention_layernorm.weight, layer.pre_feedforward_layernorm.weight, eps)
-        wide = layer.mlp.down_proj(gelu_times(layer.mlp.gate_proj(x), layer.mlp.up_proj(x)))
+        wide = _feed(layer.mlp, x)
         h, x = add_norm(h, wide, layer.post_feedforward_layernorm.weight, after[n], eps)
     return x
 
 
+def _is_one(x: torch.Tensor) -> bool:
+    """Whether x (B, Q, D) is a single token's, without gradient."""
+    return x.shape[:2] == (1, 1) and not torch.is_grad_enabled()
+
+
+def _times(x: torch.Tensor, *layers: Any) -> tuple[torch.Tensor, ...]:
+    """x (B, Q, D) through each of some linear layers."""
+    if _is_one(x) and all(layer.bias is None for layer in layers):
+        return times_one(x, [layer.weight for layer in layers])
+    return tuple(layer(x) for layer in layers)
+
+
+def _feed(mlp: Any, x: torch.Tensor) -> torch.Tensor:
+    """The gated feed-forward part of a layer, (B, Q, D) -> (B, Q, D)."""
+    if _is_one(x) and mlp.gate_proj.bias is None and mlp.up_proj.bias is None:
+        wide = gated_one(x, mlp.gate_proj.weight, mlp.up_proj.weight)
+    else:
+        wide = gelu_times(mlp.gate_proj(x), mlp.up_proj(x))
+    return _times(wide, mlp.down_proj)[0]
+
+
+def logits_of(model: Model, state: torch.Tensor) -> torch.Tensor:
+    """The head's logits (1, 1, V) of a last hidden state (1, 1, D)."""
+    return _times(state, model.head)[0]
+
+
 def _attend(
     model: Model,
-    attention: torch.nn.Module,
+    attention: Any,
     x: torch.Tensor,
     rotation: tuple[torch.Tensor, torch.Tensor],
     mask: torch.Tensor,
@@ -147,17 +182,18 @@ def _attend(
     config, (batch, length, _) = model.text.config, x.shape
     split = (batch, length, -1, config.head_dim)
     eps = float(config.rms_norm_eps)
-    query = norm_rotate(attention.q_proj(x).view(split), attention.q_norm.weight, eps, *rotation)  # type: ignore[operator, union-attr, arg-type]
-    key = norm_rotate(attention.k_proj(x).view(split), attention.k_norm.weight, eps, *rotation)  # type: ignore[operator, union-attr, arg-type]
-    value = attention.v_proj(x).view(split).transpose(1, 2)  # type: ignore[operator]
+    query, key, value = _times(x, attention.q_proj, attention.k_proj, attention.v_proj)
+    query = norm_rotate(query.view(split), attention.q_norm.weight, eps, *rotation)
+    key = norm_rotate(key.view(split), attention.k_norm.weight, eps, *rotation)
+    value = value.view(split).transpose(1, 2)
     if tap is not None:
         key, value = tap(layer, query, key, value)
     shared = query.reshape(batch, key.shape[1], -1, config.head_dim)  # (B, H_kv, G · Q, d)
-    scale = float(attention.scaling)  # type: ignore[arg-type]
-    if length == 1 and batch == 1 and not torch.is_grad_enabled():
+    scale = float(attention.scaling)
+    if _is_one(x):
         out = attend_one(shared, key, value, mask, scale)
     else:
         out = torch.nn.functional.scaled_dot_product_attention(shared, key, value, attn_mask=mask, scale=scale)
     heads = out.reshape(batch, -1, length, config.head_dim).transpose(1, 2).reshape(batch, length, -1)
-    result: torch.Tensor = attention.o_proj(heads)  # type: ignore[operator]
+    (result,) = _times(heads, attention.o_proj)
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -186,8 +187,54 @@ def _store_one(  # type: ignore[no-untyped-def]
     tl.store(values + place, tl.load(value + head * size + d, mask=kept), mask=kept)
 
 
+@triton.jit
+def _row_times(x, weights, row, count, size, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Rows of weights (count, size) times x (size,), each a sum in float32: (ROWS,)."""
+    total = tl.zeros((ROWS, BLOCK), tl.float32)
+    start = weights + row.to(tl.int64)[:, None] * size
+    for first in range(0, size, BLOCK):
+        at = first + tl.arange(0, BLOCK)
+        here = at < size
+        value = tl.load(x + at, mask=here, other=0.0).to(tl.float32)
+        weight = tl.load(start + at[None], mask=(row < count)[:, None] & here[None], other=0.0).to(tl.float32)
+        total += weight * value[None]
+    return tl.sum(total, axis=1)
+
+
+@triton.jit
+def _times_one(  # type: ignore[no-untyped-def]
+    x, first, second, third, out, out_second, out_third, count, count_others, size,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    block, blocks, more = tl.program_id(0), tl.cdiv(count, ROWS), tl.cdiv(count_others, ROWS)
+    if block < blocks:
+        row = block * ROWS + tl.arange(0, ROWS)
+        found = _row_times(x, first, row, count, size, ROWS, BLOCK)
+        tl.store(out + row, found.to(out.dtype.element_ty), mask=row < count)
+    elif block < blocks + more:
+        row = (block - blocks) * ROWS + tl.arange(0, ROWS)
+        found = _row_times(x, second, row, count_others, size, ROWS, BLOCK)
+        tl.store(out_second + row, found.to(out.dtype.element_ty), mask=row < count_others)
+    else:
+        row = (block - blocks - more) * ROWS + tl.arange(0, ROWS)
+        found = _row_times(x, third, row, count_others, size, ROWS, BLOCK)
+        tl.store(out_third + row, found.to(out.dtype.element_ty), mask=row < count_others)
+
+
+@triton.jit
+def _gated_one(x, gate, up, out, count, size, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    kind = out.dtype.element_ty
+    opened = _row_times(x, gate, row, count, size, ROWS, BLOCK).to(kind).to(tl.float32)
+    passed = _row_times(x, up, row, count, size, ROWS, BLOCK).to(kind).to(tl.float32)
+    value, _ = _gelu(opened)
+    tl.store(out + row, (value.to(kind).to(tl.float32) * passed).to(kind), mask=row < count)
+
+
 _BLOCK = 1024
 _KEYS = 32
+#: Of the products with one row: rows of weights a program, numbers at a time, warps.
+_ROWS, _WIDE, _WARPS = 4, 1024, 4
 
 
 def add_norm(residual: Any, x: Any, inner: Any, outer: Any, eps: float) -> Any:
@@ -274,3 +321,25 @@ def gelu_times_back(slope: Any, gate: Any, up: Any) -> Any:
         slope, gate, up, back_gate, back_up, gate.numel(), BLOCK=_BLOCK
     )
     return back_gate, back_up
+
+
+def times_one(x: Any, weights: Sequence[Any]) -> tuple[Any, ...]:
+    """x (size,) times one weight (count, size), or three of which the last two are of one shape: (count,) each."""
+    first, second, third = weights if len(weights) == 3 else (*weights, *weights, *weights)
+    size, count, others = first.shape[1], first.shape[0], second.shape[0] if len(weights) == 3 else 0
+    out = [x.new_empty(weight.shape[0]) for weight in weights]
+    programs = triton.cdiv(count, _ROWS) + 2 * triton.cdiv(others, _ROWS)
+    _times_one[(programs,)](
+        x, first, second, third, *(out if len(out) == 3 else out * 3), count, others, size,
+        ROWS=_ROWS, BLOCK=_WIDE, num_warps=_WARPS,
+    )  # fmt: skip
+    return tuple(out)
+
+
+def gated_one(x: Any, gate: Any, up: Any) -> Any:
+    """gelu(gate · x) · (up · x) of x (size,), gate and up (count, size): (count,)."""
+    out = x.new_empty(gate.shape[0])
+    _gated_one[(triton.cdiv(gate.shape[0], _ROWS),)](
+        x, gate, up, out, *gate.shape, ROWS=_ROWS, BLOCK=_WIDE, num_warps=_WARPS
+    )
+    return out
