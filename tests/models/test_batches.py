@@ -18,7 +18,7 @@ from medgemma_visualizer.models.graphs import engine_of
 from medgemma_visualizer.models.reading import Reading
 from medgemma_visualizer.models.trace import attention_rows
 from tests.heatmaps.conftest import VARIANTS, read_tiny, tiny_model, tiny_prompt
-from tests.models.test_graphs import _recording
+from tests.models.standing_in import recording
 
 #: Questions of different lengths.
 WORDS = ((20, 21, 22, 23), (30,), (31, 32, 33, 34, 35, 36, 37, 38, 39))
@@ -166,7 +166,7 @@ def test_a_step_is_replayed_where_its_graph_does_its_work_and_launched_where_it_
 ) -> None:
     plain = alone()
     fast = together(plain)
-    _recording(monkeypatch, empty=empty)
+    recording(monkeypatch, empty=empty)
     for _ in range(3):
         again = together(fast)
         Batch(again)

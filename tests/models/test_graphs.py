@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from medgemma_visualizer.errors import InputError, VisualizerError
 from medgemma_visualizer.models import graphs, lean
 from medgemma_visualizer.models.forward import decode_embeddings, embed, generate, logits_at
-from medgemma_visualizer.models.graphs import STEP, Engine, engine_of, rounded, rows_bucket
+from medgemma_visualizer.models.graphs import Engine, engine_of, rounded, rows_bucket
 from medgemma_visualizer.models.trace import attention_kind, attention_rows
 from tests.heatmaps.conftest import VARIANTS, read_tiny, tiny_model, tiny_prompt
+from tests.models.standing_in import recording
 
 
 def _pair(**how: Any) -> tuple[Any, Any]:
@@ -137,7 +140,8 @@ def test_weights_that_move_take_the_captured_passes_with_them() -> None:
     weight = fast.model.text.layers[1].mlp.up_proj.weight
     weight.data = weight.data.clone()
     generate(fast.model, fast.prompt, fast.image_tokens, 2)
-    assert old not in engine.passes.values()
+    assert engine_of(fast.model) is not engine
+    assert old not in engine_of(fast.model).passes.values()
 
 
 def test_more_rows_than_a_captured_pass_reads_are_read_all_the_same() -> None:
@@ -154,10 +158,88 @@ def test_another_attention_or_a_hook_gets_the_librarys_own_decoder() -> None:
     assert engine_of(fast.model) is not None
     with attention_kind(fast.model, "eager"):
         assert engine_of(fast.model) is None
-    handle = fast.model.text.register_forward_pre_hook(lambda *_: None)
+    text = fast.model.text
+    for part in (text, text.layers[1], text.layers[0].mlp.up_proj, text.norm, fast.model.head):
+        for register in (part.register_forward_hook, part.register_forward_pre_hook):
+            handle = register(lambda *_: None)
+            assert engine_of(fast.model) is None
+            handle.remove()
+            assert engine_of(fast.model) is not None
+    handle = register_module_forward_pre_hook(lambda *_: None)
     assert engine_of(fast.model) is None
     handle.remove()
     assert engine_of(replace(fast.model, fast=False)) is None
+
+
+def _other_parameter(model: Any) -> None:
+    layer = model.text.layers[0].mlp.down_proj
+    layer.weight = torch.nn.Parameter(torch.randn_like(layer.weight), requires_grad=False)
+
+
+def _other_layer(model: Any) -> None:
+    layer = copy.deepcopy(model.text.layers[1])
+    torch.nn.init.normal_(layer.self_attn.q_proj.weight)
+    model.text.layers[1] = layer
+
+
+class Adapted(torch.nn.Module):
+    """A linear layer with a product added, as adapters do it."""
+
+    def __init__(self, inner: torch.nn.Linear) -> None:
+        super().__init__()
+        self.inner = inner
+        self.bias = inner.bias
+        self.weight = inner.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x) + x.mean(-1, keepdim=True)
+
+
+def _wrapped(model: Any) -> None:
+    model.text.layers[0].mlp.up_proj = Adapted(model.text.layers[0].mlp.up_proj)
+
+
+@pytest.mark.parametrize("change", [_other_parameter, _other_layer, _wrapped])
+def test_weights_and_layers_that_are_replaced_are_read(
+    change: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, fast = _pair()
+    recording(monkeypatch)
+    row = len(fast.prompt.ids) - 1
+    tokens = plain.image_tokens
+    before = [logits_at(fast.model, fast.ids(), tokens.clone(), [row]) for _ in range(3)][-1]
+    change(plain.model)
+    for _ in range(3):
+        after = logits_at(fast.model, fast.ids(), tokens.clone(), [row])
+        assert not torch.allclose(after, before, atol=1e-3)
+        torch.testing.assert_close(after, logits_at(plain.model, plain.ids(), tokens, [row]), atol=1e-4, rtol=1e-4)
+
+
+def test_first_logits_stay_when_another_prompt_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, fast = _pair()
+    recording(monkeypatch)
+    prompts = [tiny_prompt(plain.model, words=words) for words in ((20,), (20, 21, 22), (60, 61), (30, 31))]
+    kept = [generate(fast.model, prompt, plain.image_tokens, 3) for prompt in prompts]
+    for prompt, found in zip(prompts, kept, strict=True):
+        wanted = generate(plain.model, prompt, plain.image_tokens, 3)
+        torch.testing.assert_close(found.first_logits, wanted.first_logits, atol=1e-4, rtol=1e-4)
+        assert found.ids == wanted.ids
+
+
+def test_inference_mode_and_autocast_are_left_to_the_library_and_leave_nothing_behind() -> None:
+    plain, fast = _pair()
+    row = len(fast.prompt.ids) - 1
+    with torch.inference_mode():
+        assert engine_of(fast.model) is None
+        made = plain.image_tokens.clone()  # does not count its changes
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert engine_of(fast.model) is None
+    for factor in (1, 2):
+        found = [logits_at(r.model, r.ids(), made, [row]) for r in (plain, fast)]
+        torch.testing.assert_close(found[1], found[0], atol=1e-4, rtol=1e-4)
+        assert (attention_rows(fast.model, fast.ids(), made, [row]).weights > 0).any()
+        with torch.inference_mode():
+            made.mul_(factor + 1)
 
 
 class Packed(torch.nn.Linear):
@@ -178,16 +260,80 @@ def test_a_decoder_that_multiplies_in_its_own_way_is_left_to_the_library() -> No
     assert engine_of(model) is None
 
 
-def test_the_least_used_shape_is_given_up_first_and_the_one_in_use_never() -> None:
+def _asked(model: Any, reading: Any, lengths: Sequence[int]) -> None:
+    """Prompts of so many words, each read twice, so that its shape is captured."""
+    for words in lengths:
+        prompt = tiny_prompt(model, words=range(20, 20 + words))
+        for _ in range(2):
+            generate(replace(model, fast=True), prompt, reading.image_tokens.clone(), 2)
+
+
+@pytest.mark.parametrize("kept", [1, 2, 3])
+def test_what_passes_hold_stays_within_the_limit_the_least_used_given_up_first(
+    kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, fast = _pair()
+    recording(monkeypatch, pool=10**9)
+    engine = engine_of(fast.model)
+    engine.limit = int((2 * kept + 0.5) * 10**9)  # for the pass over a prompt and for a step of decoding
+    _asked(plain.model, plain, (10, 74, 138, 202))
+    assert [shape.length for shape in engine.passes] == [64, 128, 192, 256][-kept:]
+    assert engine.bytes <= engine.limit
+    engine.limit = 0
+    _asked(plain.model, plain, (10,))
+    assert [shape.length for shape in engine.passes] == [64]  # the one in use never
+
+
+def test_a_launched_pass_counts_what_it_keeps_and_lets_go_of_it_before_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain, fast = _pair()
+    held = [1000]
+    monkeypatch.setattr(graphs, "allocated", lambda _device: held[0])
+    forward = graphs._Pass._forward
+
+    def growing(work: Any) -> None:
+        assert work.logits.numel() == 0
+        forward(work)
+        held[0] += 300
+
+    monkeypatch.setattr(graphs._Pass, "_forward", growing)
+    row = len(plain.prompt.ids) - 1
+    for word in (20, 21):
+        logits_at(fast.model, fast.ids((word,)), fast.image_tokens, [row])
+    (work,) = engine_of(fast.model).passes.values()
+    assert work._passes.bytes == 300
+    assert work.bytes > 300 + work.keys.nbytes + work.values.nbytes + work.queries.nbytes
+
+
+def test_what_cannot_be_captured_is_launched_and_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain, fast = _pair()
+
+    def refused(_works: Any) -> Any:
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    monkeypatch.setattr(graphs, "captures", lambda _device: True)
+    monkeypatch.setattr(graphs, "_recorded", refused)
+    for _ in range(4):
+        found = [generate(r.model, r.prompt, r.image_tokens, 3) for r in (plain, fast)]
+        assert found[0].ids == found[1].ids
+        vars(fast).pop("image_tokens")
+    assert (
+        caplog.text.count("operation not permitted when stream is capturing); it is launched") == 3
+    )  # tower, pass, step
+    assert "and more" not in caplog.text
+
+
+def test_what_was_captured_can_be_given_up() -> None:
     _, fast = _pair()
-    engine = Engine(fast.model, limit=100)
-    first, second, third = (engine._pass(graphs.Shape(STEP * n, 16, STEP)) for n in (1, 2, 3))
-    first.bytes = second.bytes = third.bytes = 60
-    engine._pass(first.shape)
-    assert list(engine.passes.values()) == [first]
-    first.bytes = 1000
-    engine._pass(first.shape)
-    assert list(engine.passes.values()) == [first]
+    assert fast.generated.ids
+    engine = engine_of(fast.model)
+    assert engine.bytes > 0
+    graphs.forget(fast.model)
+    assert engine_of(fast.model) is not engine
+    assert engine_of(fast.model).bytes == 0
 
 
 def test_an_engine_goes_with_its_model() -> None:
@@ -213,29 +359,12 @@ def test_another_number_of_image_tokens_is_refused() -> None:
         logits_at(fast.model, fast.ids(), fast.image_tokens[:, :15], [3])
 
 
-class _Graph:
-    """Stands in for a CUDA graph: does its work when it is replayed, or nothing."""
-
-    def __init__(self, replay: Callable[[], None]) -> None:
-        self.replay = replay
-
-
-def _recording(monkeypatch: pytest.MonkeyPatch, *, empty: bool) -> None:
-    def recorded(works: Mapping[str, Callable[[], None]]) -> dict[str, _Graph]:
-        for work in (*works.values(), *works.values()):
-            work()
-        return {name: _Graph((lambda: None) if empty else work) for name, work in works.items()}
-
-    monkeypatch.setattr(graphs, "captures", lambda _device: True)
-    monkeypatch.setattr(graphs, "_recorded", recorded)
-
-
 @pytest.mark.parametrize("empty", [False, True])
 def test_graphs_are_replayed_where_they_do_their_work_and_never_where_they_hold_nothing(
     empty: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain, fast = _pair()
-    _recording(monkeypatch, empty=empty)
+    recording(monkeypatch, empty=empty)
     row = len(plain.prompt.ids) - 1
     for words in ((20,), (20, 21, 22), (60, 61), (20,)):  # of one shape: launched, captured, replayed
         prompt = tiny_prompt(plain.model, words=words)

@@ -26,8 +26,9 @@ from torch.autograd.function import once_differentiable
 from medgemma_visualizer.errors import InputError, VisualizerError
 from medgemma_visualizer.models import lean
 from medgemma_visualizer.models.adapter import Model
-from medgemma_visualizer.models.devices import on_device
+from medgemma_visualizer.models.devices import free_bytes, on_device
 from medgemma_visualizer.models.kernels import store_one
+from medgemma_visualizer.models.parts import Parts
 
 logger = logging.getLogger(__name__)
 
@@ -516,18 +517,24 @@ class Engine:
     """All captured passes of one set of modules, the least used given up where memory is short.
 
     Args:
-        limit: Bytes that captured graphs may hold together; the pass in use is always kept.
+        parts: Decoder and head as they are now; whoever finds them changed makes another engine.
+        limit: Bytes that passes may hold together; the one in use is always kept.
+
+    Attributes:
+        tower: The vision tower's pass; see `vision`.
+        batches: What `batches` has read and somebody still holds.
+        steps: Its decoding, by shape.
     """
 
-    def __init__(self, model: Model, limit: int | None = None) -> None:
+    def __init__(self, model: Model, parts: Parts, limit: int | None = None) -> None:
         self.lock = threading.RLock()
+        self.parts = parts
         self.model = replace(model, hf=weakref.proxy(model.hf))  # the modules keep the engine, not the other way round
         self.limit = _limit(model.device) if limit is None else limit
         self.passes: OrderedDict[Shape, _Pass] = OrderedDict()
-        self.batches: weakref.WeakSet[Any] = weakref.WeakSet()  # what `batches` has read and somebody still holds
-        self.steps: OrderedDict[tuple[int, int, int], Any] = OrderedDict()  # its decoding, by shape
-        self._weights = [*model.text.parameters(), *model.head.parameters()]
-        self._places = [weight.data_ptr() for weight in self._weights]
+        self.batches: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.steps: OrderedDict[tuple[int, int, int], Any] = OrderedDict()
+        self.tower: Any = None
 
     @staticmethod
     def fits(length: int, rows: Sequence[int], most: int = 0) -> bool:
@@ -587,7 +594,7 @@ class Engine:
                 self.passes.move_to_end(work.shape)
                 return work, work.job
         work = self._pass(Shape(rounded(len(ids)), rows_bucket(len(rows)) or ROWS[-1], room))
-        return work, Job(ids, tokens.detach(), tokens._version, weights, embeds.detach(), tuple(dict.fromkeys(rows)))
+        return work, Job(ids, tokens.detach(), changes_of(tokens), weights, embeds.detach(), tuple(dict.fromkeys(rows)))
 
     def _pass(self, shape: Shape) -> _Pass:
         if shape not in self.passes:
@@ -605,25 +612,27 @@ class Engine:
         return None
 
     def _keep_within_limit(self, used: _Pass) -> None:
-        """Gives up the captured passes that were used least lately, until the rest is within the limit."""
+        """Gives up the passes that were used least lately, until what is left is within the limit."""
         for shape in list(self.passes):
-            if sum(work.bytes for work in self.passes.values()) <= self.limit:
+            if self.bytes <= self.limit:
                 return
             if self.passes[shape] is not used:
                 del self.passes[shape]
 
+    @property
+    def bytes(self) -> int:
+        """What is held for passes and decoding of all shapes, and for the tower."""
+        tower = 0 if self.tower is None else self.tower.bytes
+        return tower + sum(work.bytes for work in (*self.passes.values(), *self.steps.values()))
+
     def changes(self) -> int:
-        """Grows whenever a weight of the decoder is written; passes that were captured with weights elsewhere go."""
-        places = [weight.data_ptr() for weight in self._weights]
-        if places != self._places:
-            self.passes.clear()
-            self.steps.clear()
-            self._places = places
-        return sum(weight._version for weight in self._weights)
+        """Grows whenever a weight of the decoder is written."""
+        return self.parts.written()
 
 
 def _limit(device: torch.device) -> int:
-    return min(LIMIT, int(SHARE * torch.cuda.mem_get_info(device)[0])) if device.type == "cuda" else LIMIT
+    free = free_bytes(device)
+    return LIMIT if free is None else min(LIMIT, int(SHARE * free))
 
 
 def embed(model: Model, ids: tuple[int, ...], tokens: torch.Tensor) -> torch.Tensor:
@@ -706,15 +715,36 @@ def attention_of(
     return scores.masked_fill(~mask, -torch.inf).softmax(-1)
 
 
-_engines: weakref.WeakKeyDictionary[Any, Engine | None] = weakref.WeakKeyDictionary()
+_engines: weakref.WeakKeyDictionary[Any, tuple[Parts, Engine | None]] = weakref.WeakKeyDictionary()
 _making = threading.Lock()
 
 
 def engine_of(model: Model) -> Engine | None:
-    """The engine of a model that is to be fast, where its decoder runs as it was loaded at this moment; else None."""
-    if not model.fast or not lean.can_run(model):
+    """The engine of a model that is to be fast, where its decoder runs as it was loaded at this moment; else None.
+
+    None, too, where somebody's hooks wait in the decoder, under autocast and in inference mode, whose work differs from
+    what was captured or cannot be kept, and on a stream of the caller's own, beside which buffers would be read.
+    """
+    if not model.fast or not lean.can_run(model) or _otherwise(model.device):
         return None
+    roots = (model.text, model.head)
     with _making:
-        if model.hf not in _engines:
-            _engines[model.hf] = Engine(model) if lean.is_dense(model) else None
-        return _engines[model.hf]
+        parts, engine = _engines.get(model.hf, (None, None))
+        if parts is None or not parts.unchanged(*roots):
+            parts = Parts(*roots)
+            usual = lean.is_dense(model) and not any(weight.is_inference() for weight in parts.weights)
+            engine = Engine(model, parts) if usual else None
+            _engines[model.hf] = (parts, engine)
+    return None if parts.hooked() else engine
+
+
+def _otherwise(device: torch.device) -> bool:
+    """Whether torch is told to work in another way than when a pass is captured."""
+    aside = device.type == "cuda" and torch.cuda.current_stream(device) != torch.cuda.default_stream(device)
+    return aside or torch.is_inference_mode_enabled() or torch.is_autocast_enabled(device.type)
+
+
+def forget(model: Model) -> None:
+    """Gives up all that was captured of a model, and the memory that it holds; what comes next is launched again."""
+    with _making:
+        _engines.pop(model.hf, None)

@@ -45,19 +45,15 @@ class Places:
 
 
 def can_run(model: Model) -> bool:
-    """Whether this decoder computes what the model's own would, as things are at this moment.
-
-    Not where another attention is lent to the model, or where somebody's hooks wait for the model's own passes.
-    """
-    text, config = model.text, model.text.config
+    """Whether this decoder computes what the model's own would; not where another attention is lent to the model."""
+    config = model.text.config
     usual = (
         config.model_type == "gemma3_text"
         and config.hidden_activation == "gelu_pytorch_tanh"
         and config.attn_logit_softcapping is None
         and not config.use_bidirectional_attention
     )
-    watched = text._forward_hooks or text._forward_pre_hooks
-    return usual and config._attn_implementation == "sdpa" and not watched
+    return usual and config._attn_implementation == "sdpa"
 
 
 def is_dense(model: Model) -> bool:

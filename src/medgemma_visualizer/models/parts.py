@@ -25,7 +25,9 @@ class Parts:
         self._entries = [(held, name, thing) for held in self._holders for name, thing in held.items()]
         self._hooks = [hooks for m in modules for hooks in (m._forward_hooks, m._forward_pre_hooks)]
         self._hooks += [_everywhere._global_forward_hooks, _everywhere._global_forward_pre_hooks]
-        self.weights = [t for m in modules for held in (m._parameters, m._buffers) for t in held.values() if t is not None]
+        self.weights = [
+            t for m in modules for held in (m._parameters, m._buffers) for t in held.values() if t is not None
+        ]
         self._places = self._places_now()
 
     def _places_now(self) -> list[int]:
