@@ -9,15 +9,19 @@ import shutil
 import signal
 import time
 import types
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image, ImageOps
 
 from medgemma_visualizer.data import grayscale, picture
+from medgemma_visualizer.runs import start
 from medgemma_visualizer.runs.folder import Beat, say
 from medgemma_visualizer.runs.local import Pulse
+from medgemma_visualizer.runs.plan import asked_of
 from tests.cli.conftest import Call
 from tests.mimic_tree import tool
 from tests.radiographs import radiograph, saved
@@ -288,3 +292,131 @@ def test_what_cannot_be_used_is_refused_before_a_model_is_loaded(
     assert found.code == 2
     assert told in found.err
     assert found.out == ""
+
+
+# -- several processes, several cards ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def together(demo: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """Workers that are this process: what is asked of how many, and how each would load its model."""
+    from medgemma_visualizer.runs import local
+
+    found: list[tuple[Any, ...]] = []
+
+    def alone(job: Any, todo: Any, pulse: Any, stop: Any, workers: int, loads: Any) -> None:
+        found.append((job, workers, loads))
+        local._alone(job, todo, demo, pulse, stop)
+
+    monkeypatch.setattr(local, "_together", alone)
+    return found
+
+
+def on_cards(monkeypatch: pytest.MonkeyPatch, model: Any, *free: float) -> list[tuple[Any, ...]]:
+    """A model on the second of these GPUs; what is asked of `batch_for` is kept."""
+    from medgemma_visualizer import verbs
+    from medgemma_visualizer.models import batches, devices
+
+    cards = [devices.Gpu(index, "a card", gib, 80) for index, gib in enumerate(free)]
+    there = types.SimpleNamespace(device=torch.device("cuda", 1), dtype=torch.bfloat16)
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(devices, "gpus", lambda: cards)
+    monkeypatch.setattr(verbs, "load_model", lambda *_, **__: there)
+    monkeypatch.setattr(batches, "batch_for", lambda loaded, *told: asked.append(told) or 1)
+    monkeypatch.setattr(start, "asked_of", lambda loaded, plan: asked_of(model, plan))
+    return asked
+
+
+def test_the_process_that_waits_for_workers_has_given_up_its_model(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    from medgemma_visualizer import verbs
+    from medgemma_visualizer.runs import local
+
+    load, kept, there = verbs.load_model, [], []
+
+    def remembered(*told: Any, **how: Any) -> Any:
+        loaded = load(*told, **how)
+        kept.append(weakref.ref(loaded.hf))
+        return loaded
+
+    monkeypatch.setattr(verbs, "load_model", remembered)
+    monkeypatch.setattr(local, "_together", lambda *_: there.extend(ref() is not None for ref in kept))
+    assert call("run", *QUICK, "--out", "run", "--workers", "2", "--device", "cpu").code == 0
+    assert there == [False]
+
+
+@pytest.mark.parametrize(
+    ("words", "places", "batch"),
+    [
+        (("--workers", "3"), ["cuda:1", "cuda:2", "cuda:0"], (1, [1, 2, 0], None)),
+        (("--workers", "2"), ["cuda:1", "cuda:2"], (1, [1, 2], None)),
+        (("--workers", "8"), ["cuda:1", "cuda:2", "cuda:0"], (3, [1, 2, 0], None)),
+        (("--workers", "3", "--min-memory", "40"), ["cuda:1", "cuda:2"], (2, [1, 2], None)),
+        (("--workers", "2", "--device", "cuda"), ["cuda:1"], (2, [1], None)),
+        (("--workers", "2", "--max-memory", "24"), ["cuda:1", "cuda:2"], (1, [1, 2], 24.0)),
+    ],
+)
+def test_workers_go_to_the_cards_that_are_free_and_the_batch_is_that_of_the_fullest(
+    words: tuple[str, ...],
+    places: list[str],
+    batch: tuple[Any, ...],
+    call: Call,
+    demo: Any,
+    together: list[tuple[Any, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked = on_cards(monkeypatch, demo, 30, 70, 60, 0.5)  # the last is full
+    found = call("run", *QUICK, "--out", "run", *words)
+    assert found.code == 0, found.err
+    ((_, _, loads),) = together
+    assert [load.keywords["device"] for load in loads] == places
+    assert asked == [batch]
+    if "8" in words:
+        assert "GPU 3 (a card) has 0.5 GiB free, 1.0 are asked for; no worker takes it" in caplog.text
+
+
+def test_the_whole_command_says_who_did_the_run_on_which_devices(
+    call: Call, answering: None, together: list[tuple[Any, ...]]
+) -> None:
+    words = ("--workers", "2", "--shard", "1/1", "--device", "cpu", "--min-memory", "3", "--max-memory", "20")
+    assert call("run", *QUICK, "--out", "run", *words).code == 0
+    (whole,) = Path("run/commands.txt").read_text().splitlines()
+    for name, value in zip(words[::2], words[1::2], strict=True):
+        assert f"{name} {value}" in whole.replace("3.0", "3").replace("20.0", "20")
+    assert "--workers" not in json.loads(Path("run/manifest.json").read_text())["command"]
+    Path("run/finished.json").unlink()
+    assert "0 cases asked" in call(*shlex.split(whole)[1:]).out
+    assert Path("run/commands.txt").read_text().splitlines() == [whole, whole]
+
+
+def test_the_whole_command_of_a_cluster_names_it(
+    call: Call, demo: Any, answering: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr(start, "on_ray", lambda cluster, plan: made.append(cluster) or start.local(demo, plan))
+    words = ("--engine", "ray", "--address", "auto", "--gpus-per-worker", "0.5", "--cpus-per-worker", "2.0")
+    assert call("run", *QUICK, "--out", "run", *words).code == 0
+    (whole,) = Path("run/commands.txt").read_text().splitlines()
+    assert " ".join(words[:4]) in whole
+    assert "--cpus-per-worker 2.0 --gpus-per-worker 0.5" in whole
+    assert "--batch 8" in whole
+    assert call("run", *QUICK, "--out", "plain", "--engine", "ray").code == 0
+    assert [(one.address, one.cpus, one.gpus) for one in made] == [("auto", 2.0, 0.5), (None, 1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--gpus-per-worker", "1"), "--gpus-per-worker is for --engine ray"),
+        (("--cpus-per-worker", "4"), "--cpus-per-worker is for --engine ray"),
+        (("--address", "auto"), "--address is for --engine ray"),
+        (("--device", "all"), "`--workers N` spreads it over all GPUs"),
+        (("--device", "cuda:0,cuda:1"), "CUDA_VISIBLE_DEVICES=0,1 chooses among them"),
+    ],
+)
+def test_what_nobody_would_look_at_is_refused_with_what_does_it(
+    words: tuple[str, ...], told: str, call: Call, unloadable: None
+) -> None:
+    found = call("run", "--method", "relevance", *words)
+    assert (found.code, found.out) == (2, "")
+    assert told in " ".join(found.err.split())

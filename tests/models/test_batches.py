@@ -13,6 +13,7 @@ import torch
 
 from medgemma_visualizer.models import batches, graphs
 from medgemma_visualizer.models.batches import Batch, go_together
+from medgemma_visualizer.models.devices import Gpu
 from medgemma_visualizer.models.forward import logits_at
 from medgemma_visualizer.models.graphs import engine_of
 from medgemma_visualizer.models.reading import Reading
@@ -199,13 +200,16 @@ def test_only_what_one_pass_can_read_goes_together() -> None:
     assert not go_together([replace(first, prompt=tiny_prompt(first.model, words=(20,) * graphs.LONGEST))])
 
 
-def of_4b_shape(monkeypatch: Any, gib: float) -> Any:
+def of_4b_shape(monkeypatch: Any, *gib: float) -> Any:
     """MedGemma 4B's shape: 30,720 + 20,480 numbers of two bytes in each of 34 layers and 320 positions, 1.04 GiB; and
-    8 GiB of weights."""
+    8 GiB of weights, held on the first of the cards, which have so many GiB free beside them."""
     config = SimpleNamespace(intermediate_size=10240, hidden_size=2560)
-    monkeypatch.setattr(batches, "free_bytes", lambda _device: int(gib * 2**30))
+    there = [Gpu(index, "a card", free, 80) for index, free in enumerate(gib)]
+    monkeypatch.setattr(batches, "free_bytes", lambda _device: int(gib[0] * 2**30))
+    monkeypatch.setattr(batches, "gpus", lambda: there)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda index: 0 if index else 2**33)
     return SimpleNamespace(
-        device=None,
+        device=torch.device("cuda", 0),
         dtype=torch.bfloat16,
         grid=(16, 16),
         n_layers=34,
@@ -219,11 +223,23 @@ def test_as_many_go_together_as_fit_into_the_free_memory(gib: float, size: int, 
     assert batches.batch_for(of_4b_shape(monkeypatch, gib)) == size
 
 
-@pytest.mark.parametrize(("gib", "others", "size"), [(70, 1, 16), (70, 3, 8), (70, 4, 4), (70, 8, 1), (5, 1, 1)])
-def test_workers_on_one_card_share_its_memory_and_each_has_its_weights(
+@pytest.mark.parametrize(("gib", "others", "size"), [(70, 1, 16), (70, 3, 8), (70, 4, 4), (70, 8, 1), (7, 1, 4)])
+def test_workers_on_one_card_share_its_memory_with_that_which_the_process_before_them_gives_up(
     gib: float, others: int, size: int, monkeypatch: Any
 ) -> None:
     assert batches.batch_for(of_4b_shape(monkeypatch, gib), others) == size
+
+
+@pytest.mark.parametrize(("limit", "size"), [(100, 8), (24, 8), (14, 4), (12, 2), (8, 1)])
+def test_a_limit_is_that_of_each_process_and_is_not_shared(limit: float, size: int, monkeypatch: Any) -> None:
+    model = of_4b_shape(monkeypatch, 70)
+    monkeypatch.setattr(batches, "free_bytes", lambda _device: int(max(0, min(70, limit - 8)) * 2**30))
+    assert batches.batch_for(model, 3, limit=limit) == size
+
+
+def test_what_goes_together_fits_on_the_fullest_of_the_cards_that_are_taken(monkeypatch: Any) -> None:
+    model = of_4b_shape(monkeypatch, 70, 20, 9)
+    assert [batches.batch_for(model, 1, cards) for cards in ((0,), (0, 1), (0, 1, 2))] == [16, 8, 1]
 
 
 def test_on_a_processor_nothing_is_won_by_going_together() -> None:

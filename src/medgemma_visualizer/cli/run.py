@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,10 +16,14 @@ from medgemma_visualizer.cli import options as o
 from medgemma_visualizer.settings import DEFAULT_IMPUTERS, MODEL_CONFIG
 
 if TYPE_CHECKING:
+    import torch
+
     from medgemma_visualizer.models.adapter import Model
     from medgemma_visualizer.runs.local import Outcome
     from medgemma_visualizer.runs.plan import RunPlan
     from medgemma_visualizer.runs.start import Engine
+
+logger = logging.getLogger(__name__)
 
 #: Pictures that a cluster's workers ask together where nobody chose. On a CPU nothing is won by more.
 _BATCH = {"cpu": 1, "gpu": 8}
@@ -46,15 +51,29 @@ def run(
     text_first: o.TextFirst = False,
     rendering: o.Rendering = None,
     engine: Annotated[str, typer.Option(help="local: this machine. ray: a cluster.")] = "local",
-    workers: Annotated[int, typer.Option(min=1, help="Processes; the results are the same for any number.")] = 1,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Processes, on all free GPUs in turn unless --device names one. With the same --batch their number"
+            " changes no result.",
+        ),
+    ] = 1,
     shard: Annotated[str | None, typer.Option(help="Of a job array: i/n, such as 3/8. None: all.")] = None,
     shard_size: Annotated[int | None, typer.Option(min=1, help="Cases that one file holds. None: by the set.")] = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Pictures asked together. None: 1, on a GPU up to 16 as fit.")
+        int | None,
+        typer.Option(
+            min=1, help="Pictures asked together. None: 1, on a GPU up to 16 as fit; with --gpus-per-worker always 8."
+        ),
     ] = None,
-    address: Annotated[str | None, typer.Option(help="Of a Ray cluster, or 'auto'. None: one on this machine.")] = None,
-    cpus_per_worker: Annotated[float, typer.Option(min=0.01, help="For ray.")] = 1,
-    gpus_per_worker: Annotated[float, typer.Option(min=0, help="For ray: 1 gives each model a GPU.")] = 0,
+    address: Annotated[
+        str | None, typer.Option(help="For ray: of a cluster, or 'auto'. None: one on this machine.")
+    ] = None,
+    cpus_per_worker: Annotated[float | None, typer.Option(min=0.01, help="For ray. None: 1.")] = None,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(min=0, help="For ray: 1 gives each model a GPU. None: 0.")
+    ] = None,
     question: Annotated[str | None, typer.Option("--question", "-q", help="For films that come without one.")] = None,
     images: Annotated[Path | None, typer.Option(help="The folder of a question file's films.")] = None,
     regions: Annotated[Path | None, typer.Option(help="Regions for the films: boxes, ellipses, masks.")] = None,
@@ -62,7 +81,10 @@ def run(
     device: o.Device = "auto",
     dtype: o.Dtype = "auto",
     min_memory: o.MinMemory = None,
-    max_memory: o.MaxMemory = None,
+    max_memory: Annotated[
+        float | None,
+        typer.Option(help="GiB of its GPU that each process may take, weights included; all of it where not given."),
+    ] = None,
     quantize: o.Quantize = None,
     as_json: o.AsJson = False,
 ) -> None:
@@ -76,7 +98,10 @@ def run(
     folder = output.check_folder(out)
     load = {"device": device, "dtype": dtype, "min_free_gb": min_memory}
     load |= {"max_memory": max_memory, "quantize": quantize}
-    cluster = {"address": address, "cpus": cpus_per_worker, "gpus": gpus_per_worker}
+    cluster = {"--address": address, "--cpus-per-worker": cpus_per_worker, "--gpus-per-worker": gpus_per_worker}
+    here: dict[str, Any] = {"--engine": engine if engine != "local" else None, **cluster, "--shard": shard}
+    here |= {"--workers": workers if workers > 1 else None, "--device": device if device != "auto" else None}
+    here |= {"--min-memory": min_memory, "--max-memory": max_memory}
     told: dict[str, Any] = {"--methods": ",".join(_names(method, methods)) or None, "--checks": checks or None}
     told |= {"--prompts": prompts or None, "--target": target, "--cases": number, "--imputers": imputers}
     told |= {"--space": space, "--steps": steps, "--seed": seed, "--max-new-tokens": max_new_tokens}
@@ -88,6 +113,7 @@ def run(
         from medgemma_visualizer.runs.plan import RunPlan, share_of
 
         start.refuse_unknown_engine(engine)
+        _refuse_misplaced(engine, device, cluster)
         share_of((), shard)
         batch = batch or _batch_before(folder)
         plan = RunPlan(
@@ -112,10 +138,28 @@ def run(
         with output.status("Opening the cases", quiet=as_json):
             found, about = _cases(cases, (question, images, regions), number, seed)
         about |= {"command": _command(cases, doer, told), "stamp": stamp}
-        about |= {"whole_command": _whole_command(cases, model, folder, doer, told)}
+        about |= {"whole_command": _whole_command(cases, model, folder, doer, told | here)}
         with output.progress("Running", quiet=as_json):
             done = start.run(doer, found, folder, plan, shard_size=shard_size, shard=shard, **about)
     _tell(done, folder, mlflow, as_json=as_json)
+
+
+def _refuse_misplaced(engine: str, device: str, cluster: Mapping[str, Any]) -> None:
+    """Refuses what nobody would look at.
+
+    Raises:
+        InputError: An option of a cluster without one, or several devices.
+    """
+    from medgemma_visualizer.errors import InputError
+
+    for name, value in cluster.items():
+        if engine != "ray" and value is not None:
+            raise InputError(f"{name} is for --engine ray. Add that, or leave {name} out.")
+    if device == "all" or "," in device:
+        raise InputError(
+            f"--device {device} is for the page; a run is told one device. `--workers N` spreads it over all GPUs that "
+            "are free, or `--engine ray --gpus-per-worker 1`; CUDA_VISIBLE_DEVICES=0,1 chooses among them."
+        )
 
 
 def _batch_before(folder: Path) -> int | None:
@@ -137,11 +181,12 @@ def _split(text: str) -> list[str]:
 def _local(
     name: str, plan: RunPlan, batch: int | None, workers: int, load: Mapping[str, Any], cluster: Mapping[str, Any]
 ) -> tuple[Engine, RunPlan]:
-    """This machine, its model loaded; a GPU for each worker where there are several."""
+    """This machine. Workers load a model each, for which this process gives up its own."""
     from dataclasses import replace
 
     from medgemma_visualizer import verbs
     from medgemma_visualizer.models.batches import batch_for
+    from medgemma_visualizer.models.devices import cleanup_memory
     from medgemma_visualizer.runs import start
     from medgemma_visualizer.runs.plan import checked_plan
 
@@ -149,22 +194,45 @@ def _local(
         checked_plan(plan)
     loaded = verbs.load_model(name, **load)
     chosen = plan.methods or (verbs.recommended_method(loaded),)
-    loads = _loads(name, loaded, load) if workers > 1 else []
-    on_each = -(-workers // len(loads)) if loads else 0
-    plan = checked_plan(replace(plan, methods=chosen, batch=batch or batch_for(loaded, on_each)))
-    return start.local(loaded, plan, workers, loads), plan
+    places = _places(name, loaded, load, workers) if workers > 1 else []
+    if batch is None:
+        cards = [place.index for place in places if place.type == "cuda"]
+        batch = batch_for(loaded, -(-workers // len(places)) if places else 0, cards, load["max_memory"])
+    plan = checked_plan(replace(plan, methods=chosen, batch=batch))
+    given = dict(load) | {"dtype": str(loaded.dtype).removeprefix("torch.")}
+    loads = [functools.partial(verbs.load_model, name, **(given | {"device": str(place)})) for place in places]
+    engine = start.local(loaded, plan, workers, loads)
+    if loads:
+        del loaded
+        cleanup_memory()
+    return engine, plan
 
 
-def _loads(name: str, loaded: Model, load: Mapping[str, Any]) -> list[Callable[[], Model]]:
-    """How each worker loads its model: on the device of this one, or on all GPUs in turn."""
+def _places(name: str, loaded: Model, load: Mapping[str, Any], workers: int) -> list[torch.device]:
+    """Where workers go in turn: where this model is and, unless a device was named, the freest of the other GPUs.
+
+    As of the first, so much memory is demanded of each; one that has less is told where it is missed.
+    """
     import torch
 
-    from medgemma_visualizer import verbs
+    from medgemma_visualizer.models.devices import gpus
+    from medgemma_visualizer.models.loading import enough_free
 
-    given = dict(load) | {"dtype": str(loaded.dtype).removeprefix("torch.")}
-    several = load["device"] == "auto" and loaded.device.type == "cuda" and torch.cuda.device_count() > 1
-    devices = [f"cuda:{k}" for k in range(torch.cuda.device_count())] if several else [str(loaded.device)]
-    return [functools.partial(verbs.load_model, name, **(given | {"device": device})) for device in devices]
+    if load["device"] != "auto" or loaded.device.type != "cuda":
+        return [loaded.device]
+    wanted = enough_free(name, load["min_free_gb"])
+    others = sorted((gpu for gpu in gpus() if gpu.index != loaded.device.index), key=lambda gpu: -gpu.free_gb)
+    for gpu in others[: workers - 1]:
+        if gpu.free_gb < wanted:
+            logger.warning(
+                "GPU %d (%s) has %.1f GiB free, %.1f are asked for; no worker takes it. --min-memory N does.",
+                gpu.index,
+                gpu.name,
+                gpu.free_gb,
+                wanted,
+            )
+    free = [torch.device("cuda", gpu.index) for gpu in others if gpu.free_gb >= wanted]
+    return [loaded.device, *free][:workers]
 
 
 def _on_ray(
@@ -181,11 +249,13 @@ def _on_ray(
 
     if not plan.methods:
         raise InputError("On a cluster nobody knows which method is best for the model. Name one with --method.")
-    plan = checked_plan(replace(plan, batch=batch or _BATCH["gpu" if cluster["gpus"] else "cpu"]))
+    cpus, gpus = cluster["--cpus-per-worker"] or 1, cluster["--gpus-per-worker"] or 0
+    plan = checked_plan(replace(plan, batch=batch or _BATCH["gpu" if gpus else "cpu"]))
     bound = workers if workers > 1 else None
-    if cluster["gpus"] and load["device"] == "auto":
+    if gpus and load["device"] == "auto":
         load = {**load, "device": "cuda"}  # a worker with a GPU that is taken must say so, not go on without it
-    made = Cluster(functools.partial(verbs.load_model, name, **load), workers=bound, **cluster)
+    loads = functools.partial(verbs.load_model, name, **load)
+    made = Cluster(loads, cluster["--address"], cpus, gpus, bound)
     return start.on_ray(made, plan), plan
 
 
@@ -230,7 +300,7 @@ def _command(cases: str, engine: Engine, told: Mapping[str, Any]) -> str:
 
 
 def _whole_command(cases: str, model: str, out: Path, engine: Engine, told: Mapping[str, Any]) -> str:
-    """The same with every place in full."""
+    """The same with every place in full, and who does it on which devices."""
     words = {"--model": _place(model), **told, "--out": out}
     return _joined(_place(cases), engine, words, lambda place: str(place.resolve()))
 
@@ -244,7 +314,7 @@ def _joined(cases: str, engine: Engine, told: Mapping[str, Any], placed: Callabl
     facts, asked = engine.asked["model"], engine.asked["asked"]
     known = {**told, "--dtype": facts["dtype"]}
     # "cuda" would put all workers on one GPU; where there is none, only numbers of a CPU can be meant
-    known |= {"--device": None if facts["device"] == "cuda" else facts["device"]}
+    known |= {"--device": told.get("--device") or (None if facts["device"] == "cuda" else facts["device"])}
     known |= {"--methods": ",".join(asked["methods"]), "--batch": asked["batch"]}
     words = [
         placed(word) if isinstance(word, Path) else str(word)

@@ -11,14 +11,14 @@ additions.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 
 from medgemma_visualizer.models import graphs, lean
 from medgemma_visualizer.models.adapter import Model
-from medgemma_visualizer.models.devices import free_bytes
+from medgemma_visualizer.models.devices import free_bytes, gpus
 from medgemma_visualizer.models.forward import Generated, ensure_finite
 from medgemma_visualizer.models.graphs import Told, rounded, sent
 from medgemma_visualizer.models.reading import Reading
@@ -31,21 +31,26 @@ MOST = 16
 SHARE = 0.7
 
 
-def batch_for(model: Model, others: int = 0) -> int:
+def batch_for(model: Model, others: int = 0, cards: Collection[int] = (), limit: float | None = None) -> int:
     """How many pictures go well together on the model's device: a power of two up to `MOST`, 1 on a processor.
 
     What a picture takes is what the decoder keeps of its prompt until the way back: about three rows of the
     intermediate size and eight of the hidden size for each position and layer.
 
     Args:
-        others: Processes that will load the same model onto this device and work instead of this one; 0 where this one
-            works.
+        others: Processes on each card that will load the same model and work instead of this one, which gives up its
+            own before; 0 where this one works.
+        cards: Numbers of the cards that these others are spread over: what goes together fits on the fullest. The
+            model's own where empty.
+        limit: GiB that each of the others may take for itself, weights included; its share of the card where None.
     """
     free = free_bytes(model.device)
     if free is None:
         return 1
     if others:
-        free = free // others - model.weight_bytes
+        there = [gpu for gpu in gpus() if gpu.index in (cards or (model.device.index,))]
+        share = min(int(gpu.free_gb * 2**30) + torch.cuda.memory_reserved(gpu.index) for gpu in there) // others
+        free = (share if limit is None else min(share, int(limit * 2**30))) - model.weight_bytes
     config = model.text.config
     row = (3 * config.intermediate_size + 8 * config.hidden_size) * model.dtype.itemsize
     positions = rounded(model.grid[0] * model.grid[1] + graphs.STEP)

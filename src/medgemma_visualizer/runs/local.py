@@ -196,7 +196,7 @@ def _lacking(state: State, shard: Shard) -> int:
 
 
 def carry_out(
-    job: Job, shards: Sequence[Shard], model: Model, *, workers: int = 1, loads: Sequence[Load] = ()
+    job: Job, shards: Sequence[Shard], model: Model | None, *, workers: int = 1, loads: Sequence[Load] = ()
 ) -> Outcome:
     """Does what these shards lack. Results are the same for any number of workers.
 
@@ -205,7 +205,7 @@ def carry_out(
     Args:
         job: The run; its folder has been begun.
         shards: Those of this job, all or some of the run's.
-        model: Asked in this process where there is one worker.
+        model: Asked in this process where there is one worker; None where workers load theirs.
         workers: Processes.
         loads: Load a worker's own model; taken in turn, so that each worker can have a device of its own.
 
@@ -217,6 +217,7 @@ def carry_out(
         if todo:
             pulse.say("running")
         if workers == 1 or not loads:
+            assert model is not None
             _alone(job, todo, model, pulse, stop)
         else:
             crew = min(workers, max(len(todo), 1))

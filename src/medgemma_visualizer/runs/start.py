@@ -39,8 +39,9 @@ class Engine:
 
 
 def local(model: Model, plan: RunPlan, workers: int = 1, loads: Sequence[Load] = ()) -> Engine:
-    """This machine; see `local.carry_out`."""
-    return Engine(asked_of(model, plan), functools.partial(carry_out, model=model, workers=workers, loads=loads))
+    """This machine; see `local.carry_out`. A model is not kept where workers load theirs: its card may hold no more."""
+    own = None if workers > 1 and loads else model
+    return Engine(asked_of(model, plan), functools.partial(carry_out, model=own, workers=workers, loads=loads))
 
 
 def on_ray(cluster: Cluster, plan: RunPlan) -> Engine:
