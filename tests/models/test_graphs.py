@@ -165,6 +165,11 @@ def test_another_attention_or_a_hook_gets_the_librarys_own_decoder() -> None:
             assert engine_of(fast.model) is None
             handle.remove()
             assert engine_of(fast.model) is not None
+    layer = text.layers[0].self_attn.o_proj
+    layer.forward = lambda x: type(layer).forward(layer, x) * 2
+    assert engine_of(fast.model) is None
+    del layer.forward
+    assert engine_of(fast.model) is not None
     handle = register_module_forward_pre_hook(lambda *_: None)
     assert engine_of(fast.model) is None
     handle.remove()

@@ -444,7 +444,7 @@ def _recorded(works: Mapping[str, Callable[[], None]]) -> tuple[dict[str, Any], 
 
 def _pool_bytes(pool: Any) -> int:
     """Bytes of the device's memory that a pool of captured graphs has taken for itself."""
-    taken = (part for part in torch.cuda.memory_snapshot() if part.get("segment_pool_id") == pool)
+    taken = (part for part in torch.cuda.memory_snapshot() if tuple(part.get("segment_pool_id", ())) == tuple(pool))
     return sum(int(part["total_size"]) for part in taken)
 
 

@@ -87,7 +87,7 @@ def times_one(x: torch.Tensor, weights: Sequence[torch.Tensor]) -> tuple[torch.T
 
     One row leaves a matrix product waiting for its weights; here they are read as fast as the device can.
     """
-    if not fused(x):
+    if not fused(x) or not all(weight.is_contiguous() for weight in weights):
         return tuple(torch.nn.functional.linear(x, weight) for weight in weights)
     from medgemma_visualizer.models import triton_kernels
 
@@ -96,7 +96,7 @@ def times_one(x: torch.Tensor, weights: Sequence[torch.Tensor]) -> tuple[torch.T
 
 def gated_one(x: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     """gelu(gate · x) · (up · x) of x (1, 1, D), without gradient: (1, 1, out)."""
-    if not fused(x):
+    if not fused(x) or not (gate.is_contiguous() and up.is_contiguous()):
         return gelu_times(torch.nn.functional.linear(x, gate), torch.nn.functional.linear(x, up))
     from medgemma_visualizer.models import triton_kernels
 

@@ -23,6 +23,7 @@ class Parts:
         modules = list(dict.fromkeys(module for root in roots for module in root.modules()))
         self._holders = [held for m in modules for held in (m._parameters, m._buffers, m._modules)]
         self._entries = [(held, name, thing) for held in self._holders for name, thing in held.items()]
+        self._own = [vars(module) for module in modules]
         self._hooks = [hooks for m in modules for hooks in (m._forward_hooks, m._forward_pre_hooks)]
         self._hooks += [_everywhere._global_forward_hooks, _everywhere._global_forward_pre_hooks]
         self.weights = [
@@ -43,7 +44,9 @@ class Parts:
         )
 
     def hooked(self) -> bool:
-        """Whether somebody's hooks wait for the modules' own passes."""
+        """Whether somebody's hooks, or another `forward` put over a module's own, wait for the modules' own passes."""
+        if any("forward" in own for own in self._own):
+            return True
         there: Any = (hook for hooks in self._hooks if hooks for hook in hooks.values())
         return any(getattr(hook, "__module__", None) != _WAITING_HOOKS for hook in there)
 

@@ -233,8 +233,8 @@ def _gated_one(x, gate, up, out, count, size, ROWS: tl.constexpr, BLOCK: tl.cons
 
 _BLOCK = 1024
 _KEYS = 32
-#: Of the products with one row: rows of weights a program, numbers at a time, warps.
-_ROWS, _WIDE, _WARPS = 4, 1024, 4
+#: Of products with one row: rows of weights a program, numbers of them at a time, warps; for `times_one`, `gated_one`.
+_TIMES, _GATED = (4, 1024, 2), (1, 512, 2)
 
 
 def add_norm(residual: Any, x: Any, inner: Any, outer: Any, eps: float) -> Any:
@@ -325,21 +325,22 @@ def gelu_times_back(slope: Any, gate: Any, up: Any) -> Any:
 
 def times_one(x: Any, weights: Sequence[Any]) -> tuple[Any, ...]:
     """x (size,) times one weight (count, size), or three of which the last two are of one shape: (count,) each."""
+    rows, wide, warps = _TIMES
     first, second, third = weights if len(weights) == 3 else (*weights, *weights, *weights)
-    size, count, others = first.shape[1], first.shape[0], second.shape[0] if len(weights) == 3 else 0
+    (count, size), others = first.shape, second.shape[0] if len(weights) == 3 else 0
     out = [x.new_empty(weight.shape[0]) for weight in weights]
-    programs = triton.cdiv(count, _ROWS) + 2 * triton.cdiv(others, _ROWS)
+    programs = triton.cdiv(count, rows) + 2 * triton.cdiv(others, rows)
     _times_one[(programs,)](
         x, first, second, third, *(out if len(out) == 3 else out * 3), count, others, size,
-        ROWS=_ROWS, BLOCK=_WIDE, num_warps=_WARPS,
+        ROWS=rows, BLOCK=wide, num_warps=warps,
     )  # fmt: skip
     return tuple(out)
 
 
 def gated_one(x: Any, gate: Any, up: Any) -> Any:
     """gelu(gate · x) · (up · x) of x (size,), gate and up (count, size): (count,)."""
+    rows, wide, warps = _GATED
     out = x.new_empty(gate.shape[0])
-    _gated_one[(triton.cdiv(gate.shape[0], _ROWS),)](
-        x, gate, up, out, *gate.shape, ROWS=_ROWS, BLOCK=_WIDE, num_warps=_WARPS
-    )
+    programs = triton.cdiv(gate.shape[0], rows)
+    _gated_one[(programs,)](x, gate, up, out, *gate.shape, ROWS=rows, BLOCK=wide, num_warps=warps)
     return out
