@@ -38,6 +38,7 @@ def test_a_gpu_without_room_is_passed_over_with_its_figures(
         assert choose_device("auto", 15) == torch.device("cpu")
     assert "3.5" in caplog.text
     assert "15.0" in caplog.text
+    assert "--device cuda or --min-memory N takes it" in caplog.text
 
 
 def test_all_are_the_gpus_with_room_and_where_none_has_as_auto(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +47,76 @@ def test_all_are_the_gpus_with_room_and_where_none_has_as_auto(monkeypatch: pyte
     _cards(monkeypatch)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert choose_devices("all", 15) == [torch.device("cpu")]
+
+
+def test_all_warns_of_each_card_that_it_leaves_out_and_of_none_that_is_left(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    _cards(monkeypatch, 20.0, 3.0, 4.0)
+    choose_devices("all", 15)
+    assert [line.split(";")[0] for line in caplog.messages] == [
+        "GPU 1 (card 1) has 3.0 of 80.0 GiB free, 15.0 are asked for",
+        "GPU 2 (card 2) has 4.0 of 80.0 GiB free, 15.0 are asked for",
+    ]
+    assert all("--min-memory N" in line for line in caplog.messages)
+    caplog.clear()
+    _cards(monkeypatch, 3.0)
+    choose_devices("all", 15)
+    assert len(caplog.messages) == 2
+    assert caplog.messages[-1] == "'all' finds no GPU with room. One model computes on cpu."
+    caplog.clear()
+    _cards(monkeypatch)
+    _builds(monkeypatch, None)
+    choose_devices("all", 15)
+    (told,) = caplog.messages
+    assert told.startswith("'all' finds no GPU (torch ")
+    assert told.endswith("). One model computes on cpu.")
+
+
+def _builds(monkeypatch: pytest.MonkeyPatch, cuda: str | None) -> None:
+    """A torch that is built for this CUDA, on a machine where it finds no card."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(torch.version, "hip", None)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "reason"), [(None, "is a build without CUDA; pytorch.org"), ("12.8", "sees no driver or no card; `nvidia")]
+)
+def test_why_there_is_no_gpu_is_said(cuda: str | None, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _builds(monkeypatch, cuda)
+    with pytest.raises(InputError, match=rf"'cuda:1' is not on this machine: torch .* {reason}.*Use one of: auto, "):
+        choose_device("cuda:1")
+    assert reason in devices.cuda_facts()["CUDA"]
+    assert ("12.8" in devices.cuda_facts()["CUDA"]) == (cuda is not None)
+
+
+def test_a_gpu_is_the_one_of_torch_and_names_are_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    _cards(monkeypatch, 20.0, 60.0)
+    monkeypatch.setattr(devices, "available_devices", lambda: ["cuda:0", "cuda:1", "cpu"])
+    assert choose_device(torch.device("cuda")) == torch.device("cuda", 1)
+    assert choose_device(torch.device("cuda", 0)) == torch.device("cuda", 0)
+    assert choose_device(torch.device("cpu")) == torch.device("cpu")
+    for given, told in ((1, "such as 'cuda:1'"), (None, "such as 'auto'"), (True, "such as 'auto'")):
+        with pytest.raises(InputError, match=told):
+            choose_device(given)  # type: ignore[arg-type]
+    for given, meant in (("gpu", "cuda"), ("GPU", "cuda"), ("gpu:1", "cuda:1"), ("gpu0", "cuda:0")):
+        with pytest.raises(InputError, match=f"Did you mean '{meant}'"):
+            choose_device(given)
+
+
+def test_number_formats_are_torchs_own_too_and_smaller_weights_are_none() -> None:
+    cpu = torch.device("cpu")
+    assert choose_dtype(torch.bfloat16, cpu) is torch.bfloat16
+    assert choose_dtype(torch.float32, cpu) is torch.float32
+    with pytest.raises(InputError, match="65,504"):
+        choose_dtype(torch.float16, cpu)
+    with pytest.raises(InputError, match="names no number format"):
+        choose_dtype(None, cpu)  # type: ignore[arg-type]
+    for name, meant in (("int8", "8bit"), (torch.int8, "8bit"), ("4bit", "4bit"), ("nf4", "4bit"), ("8-bit", "8bit")):
+        with pytest.raises(InputError, match=f"--quantize {meant}"):
+            choose_dtype(name, cpu)
 
 
 def test_several_are_named_with_commas_and_no_gpu_twice(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,15 @@ from safetensors import SafetensorError
 from medgemma_visualizer.errors import InputError, UnavailableError, VisualizerError, unknown_name
 from medgemma_visualizer.models import gemma3, lean  # noqa: F401  (gemma3 registers its family)
 from medgemma_visualizer.models.adapter import FAMILIES, Family, Model
-from medgemma_visualizer.models.devices import choose_device, choose_dtype, limit_memory
+from medgemma_visualizer.models.devices import (
+    check_limit,
+    choose_device,
+    choose_dtype,
+    how_to_take_a_gpu,
+    is_gib,
+    limited_memory,
+)
+from medgemma_visualizer.models.sizes import QUANTIZERS, Size, size_of, smaller
 from medgemma_visualizer.settings import MODEL_CONFIG
 
 #: Names that a person may type, with what each needs.
@@ -52,8 +60,8 @@ def demo_folder() -> Path:
 def load_model(
     source: str | Path = "demo",
     *,
-    device: str = "auto",
-    dtype: str = "auto",
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
     min_free_gb: float | None = None,
     revision: str | None = None,
     fast: bool = True,
@@ -65,12 +73,14 @@ def load_model(
     Args:
         source: "demo", a hub id such as "google/medgemma-4b-it", or a folder saved by transformers.
         device: As in `devices.choose_device`.
-        dtype: "auto", "bfloat16" or "float32".
-        min_free_gb: GiB that "auto" demands of a GPU; 15, and 1 for the demo model.
+        dtype: "auto", "bfloat16" or "float32", or torch's own.
+        min_free_gb: GiB that "auto" demands of a GPU; as `enough_free` says where None.
         revision: Commit or tag of a hub checkpoint.
         fast: On a CUDA device the decoder runs as `models.lean` and `models.graphs` write it, with the same results up
             to rounding; False, or MEDGEMMA_VISUALIZER_FAST=0 in the environment, leaves it to transformers.
-        max_memory: GiB of the GPU that weights and work may take together; all of it where None.
+        max_memory: GiB of the GPU that this process may take, weights and work together; what it was before where
+            None, at first all. It stays the process's limit on that card until another load names one; a load that
+            fails leaves none behind.
         quantize: "8bit" or "4bit" weights by bitsandbytes on a GPU. Answers and maps are then another model's, as its
             revision says; its decoder is left to transformers, and its weights cannot be drawn anew.
 
@@ -86,14 +96,23 @@ def load_model(
     if not local:
         _refuse_unknown(source)
     family = _check_folder(where) if local else None
-    target = choose_device(device, enough_free(source, min_free_gb))
+    floor = enough_free(source, min_free_gb, dtype=dtype, max_memory=max_memory, quantize=quantize)
+    target = choose_device(device, floor)
     number = choose_dtype(dtype, target)
-    smaller = _quantizer(quantize, target, number)
+    how = _quantizer(quantize, target, number)
+    size = size_of(where if local else None, source)
     if max_memory is not None:
-        limit_memory(target, max_memory)
-        _refuse_too_large(where if local else None, source, max_memory, number, quantize)
-    with _quietly(is_demo or not sys.stderr.isatty()):
-        hf, processor = _load(str(where) if local else source, local, target, number, revision, **smaller)
+        check_limit(target, max_memory)
+        _refuse_too_large(size, source, max_memory, number, quantize)
+    try:
+        with limited_memory(target, max_memory), _quietly(is_demo or not sys.stderr.isatty()):
+            hf, processor = _load(str(where) if local else source, local, target, number, revision, **how)
+    except torch.OutOfMemoryError:
+        ways = smaller(size, number, quantize)
+        raise VisualizerError(
+            f"The weights of {source!r} do not fit into the free memory of {target}. Free some, choose another device, "
+            f"or {f'load them smaller: {ways}' if ways else 'take a smaller model'}."
+        ) from None
     family = family or _family(hf.config.architectures, source)
     hf.requires_grad_(False).eval()
     revision = _digest(where) if local else str(getattr(hf.config, "_commit_hash", "") or revision or "")
@@ -106,9 +125,40 @@ def load_model(
     return replace(loaded, fast=quick and lean.is_dense(loaded))
 
 
-def enough_free(source: str, min_free_gb: float | None = None) -> float:
-    """GiB that "auto" demands of a GPU for this model, where nobody said how many."""
-    return min_free_gb if min_free_gb is not None else 1.0 if source == "demo" else MODEL_CONFIG["min_free_gb"]
+#: GiB that work takes beside the weights, to be free where nothing else says how much must be.
+WORK_GIB = 2.0
+
+
+def enough_free(
+    source: str,
+    min_free_gb: float | None = None,
+    *,
+    dtype: str | torch.dtype = "auto",
+    max_memory: float | None = None,
+    quantize: str | None = None,
+) -> float:
+    """GiB that "auto" demands of a GPU for this model, where nobody said how many: 15, and 1 for the embedded model.
+
+    Where somebody said how much the model may take or that its weights are made smaller: what the weights then take and
+    two more, and never more than it may take.
+
+    Raises:
+        InputError: Something else than a number; an unknown number format or quantisation.
+    """
+    if min_free_gb is not None:
+        if not is_gib(min_free_gb):
+            raise InputError(f"min_free_gb is {min_free_gb!r}; give the GiB that must be free as a number, such as 10.")
+        return min_free_gb
+    floor: float = 1.0 if source == "demo" else MODEL_CONFIG["min_free_gb"]
+    if quantize is not None:
+        _refuse_unknown_quantizer(quantize)
+    elif max_memory is None:
+        return floor
+    folder = Path(source).expanduser()
+    size = size_of(folder if folder.is_dir() else None, source) if source != "demo" else None
+    if size is not None:
+        floor = size.gib(choose_dtype(dtype, torch.device("cuda")), quantize) + WORK_GIB
+    return min(floor, max_memory) if is_gib(max_memory) else floor
 
 
 def _packed(model: Model, quantize: str) -> Model:
@@ -117,10 +167,6 @@ def _packed(model: Model, quantize: str) -> Model:
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     versions = {**model.versions, "bitsandbytes": version("bitsandbytes")}
     return replace(model, revision=f"{model.revision}+{quantize}", versions=versions)
-
-
-#: Shares of bfloat16's bytes that quantised weights take, tables and norms aside.
-QUANTIZERS = {"8bit": 0.5, "4bit": 0.25}
 
 
 def _quantizer(name: str | None, device: torch.device, number: torch.dtype) -> dict[str, Any]:
@@ -132,10 +178,12 @@ def _quantizer(name: str | None, device: torch.device, number: torch.dtype) -> d
     """
     if name is None:
         return {}
-    if name not in QUANTIZERS:
-        raise unknown_name("quantisation", name, QUANTIZERS)
+    _refuse_unknown_quantizer(name)
     if device.type != "cuda":
-        raise InputError(f"quantize={name!r} needs a CUDA GPU, and the model goes to {device}. Leave it out.")
+        raise InputError(
+            f"quantize={name!r} needs a CUDA GPU, and the model goes to {device}. {how_to_take_a_gpu()} Or leave "
+            "quantize out."
+        )
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UnavailableError(
             f"quantize={name!r} needs the package bitsandbytes, which is not installed. "
@@ -147,21 +195,24 @@ def _quantizer(name: str | None, device: torch.device, number: torch.dtype) -> d
     return {"quantization_config": BitsAndBytesConfig(**how)}
 
 
-def _refuse_too_large(folder: Path | None, source: str, gib: float, number: torch.dtype, quantize: str | None) -> None:
-    """Refuses a folder whose weights alone exceed the limit, before any is read.
+def _refuse_unknown_quantizer(name: object) -> None:
+    if not isinstance(name, str) or name not in QUANTIZERS:
+        meant = next((known for known in QUANTIZERS if known[0] in str(name)), None)
+        raise unknown_name("quantisation", name, QUANTIZERS, meant)
+
+
+def _refuse_too_large(size: Size | None, source: str, gib: float, number: torch.dtype, quantize: str | None) -> None:
+    """Refuses weights that alone exceed the limit, before any is read; nothing where nobody knows how large they are.
 
     Raises:
-        InputError: They do; the message says how large they are.
+        InputError: They do; the message says how large they are, and which way of loading them would fit.
     """
-    if folder is None:
-        return
-    stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    share = QUANTIZERS[quantize] if quantize else 2.0 if number == torch.float32 else 1.0  # of 16-bit files
-    needed = stored * share / 2**30
+    needed = 0.0 if size is None else size.gib(number, quantize)
     if needed > gib:
+        ways = smaller(size, number, quantize, gib)
         raise InputError(
-            f"The weights of {source!r} take about {needed:.1f} GiB and max_memory allows {gib:g}. Allow more, or "
-            "load them smaller: dtype='bfloat16', or quantize='8bit' or '4bit'."
+            f"The weights of {source!r} take about {needed:.2f} GiB and max_memory allows {gib:g}. Allow more, or "
+            f"{f'load them smaller: {ways}' if ways else 'take a smaller model'}."
         )
 
 
@@ -245,7 +296,7 @@ def _family(architectures: list[str] | None, source: str) -> Family:
 
 
 def _load(
-    source: str, local: bool, device: torch.device, dtype: torch.dtype, revision: str | None, **smaller: Any
+    source: str, local: bool, device: torch.device, dtype: torch.dtype, revision: str | None, **how: Any
 ) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
@@ -262,16 +313,11 @@ def _load(
             use_safetensors=True,
             attn_implementation="sdpa",
             output_loading_info=True,
-            **smaller,
+            **how,
             **options,
         )
     except InputError:
         raise
-    except torch.OutOfMemoryError:
-        raise VisualizerError(
-            f"The weights of {source!r} do not fit into the free memory of {device}. Free some, choose another device, "
-            "or load them smaller: dtype='bfloat16', or quantize='8bit' or '4bit'."
-        ) from None
     except (OSError, ValueError, AttributeError, SafetensorError) as error:
         raise InputError(_explain(source, local, error)) from error
     hf, info = loaded
