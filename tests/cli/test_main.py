@@ -16,6 +16,7 @@ import pytest
 from medgemma_visualizer import verbs
 from medgemma_visualizer.cli.output import printable
 from medgemma_visualizer.heatmaps import METHODS
+from medgemma_visualizer.models import devices
 from tests.cli.conftest import Call
 
 COMMANDS = ("analyze", "check", "trust", "methods", "models", "info")
@@ -62,10 +63,22 @@ def test_models_and_info_tell_people_and_programs_the_same(call: Call) -> None:
     assert models["architectures"] == ["Gemma3ForConditionalGeneration"]
     told = call("models").out
     assert all(model["name"] in told and model["needs"].split(";")[0] in told for model in models["models"])
+    assert "51 GiB on a GPU in bfloat16, 27 in 8bit, 16 in 4bit" in told
+    assert "none is split over several" in told
     info = json.loads(call("info", "--json").out)
     assert "cpu" in info["devices"]
+    assert list(info["cuda"]) == ["CUDA", "triton", "bitsandbytes", "NVML"]
     told = call("info").out
+    assert all(name in told for name in info["cuda"])
     assert all(name in told and number in told for name, number in info["versions"].items())
+
+
+def test_info_says_what_each_card_is_and_has(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "gpus", lambda: [devices.Gpu(0, "RTX 4080", 14.62, 15.58, "8.9")])
+    told = " ".join(call("info").out.split())
+    assert "cuda:0 RTX 4080, 14.6 of 15.6 GiB free, compute capability 8.9" in told
+    (card,) = json.loads(call("info", "--json").out)["gpus"]
+    assert card == {"index": 0, "name": "RTX 4080", "free_gb": 14.62, "total_gb": 15.58, "capability": "8.9"}
 
 
 def break_analyze(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:

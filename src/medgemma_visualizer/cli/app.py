@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medgemma_visualizer.cli import options as o
 from medgemma_visualizer.errors import InputError
+
+if TYPE_CHECKING:
+    from medgemma_visualizer.models.adapter import Model
 
 
 def app(
@@ -33,7 +37,8 @@ def app(
     device: Annotated[
         str,
         typer.Option(
-            help="auto, cpu, mps, cuda or cuda:N; several with commas, or 'all' GPUs: a model on each, visitors spread."
+            help="auto, cpu, mps, cuda or cuda:N; several with commas, or 'all' GPUs with room: a model on each,"
+            " visitors spread."
         ),
     ] = "auto",
     dtype: o.Dtype = "auto",
@@ -61,18 +66,25 @@ def app(
         keep_few_heaps()  # reading weights starts threads
         found = verbs.load_cases(cases, question, images)
         how: dict[str, Any] = {"dtype": dtype, "max_memory": max_memory, "quantize": quantize}
-        first, *others = (
-            verbs.load_model(model, device=place, min_free_gb=min_memory, **how)
-            for place in _places(device, model, min_memory)
-        )
+        places = _places(device, model, min_memory, how)
+        first, *others = (verbs.load_model(model, device=place, min_free_gb=min_memory, **how) for place in places)
+    output.show(output.line("Model", _told([first, *others])))
     serve(first, host, port, let_in, cases=found, others=others, say=output.show)
 
 
-def _places(devices: str, model: str, min_memory: float | None) -> list[str]:
+def _told(models: Sequence[Model]) -> str:
+    """Whom visitors ask, where that computes, and in which numbers."""
+    first = models[0]
+    packed = first.revision.partition("+")[2]
+    number = str(first.dtype).removeprefix("torch.") + (f", weights in {packed}" if packed else "")
+    return f"{first.name} on {', '.join(str(model.device) for model in models)}, {number}"
+
+
+def _places(devices: str, model: str, min_memory: float | None, how: Mapping[str, Any]) -> list[str]:
     """The devices that are meant, by name; one alone stays as it was given, for the loading of the model to judge."""
     from medgemma_visualizer.models.devices import choose_devices
     from medgemma_visualizer.models.loading import enough_free
 
     if devices != "all" and "," not in devices:
         return [devices]
-    return [str(device) for device in choose_devices(devices, enough_free(model, min_memory))]
+    return [str(device) for device in choose_devices(devices, enough_free(model, min_memory, **how))]

@@ -42,30 +42,53 @@ def models(as_json: AsJson = False) -> None:
     from medgemma_visualizer.models.loading import KNOWN_MODELS
 
     if as_json:
-        known = [{"name": name, "needs": needs} for name, needs in KNOWN_MODELS.items()]
+        known = [{"name": name, "needs": needs, "gib": _gib(name)} for name, needs in KNOWN_MODELS.items()]
         output.print_json({"models": known, "architectures": list(FAMILIES)})
         return
     table = _table("Model", "What it needs")
     for name, needs in KNOWN_MODELS.items():
-        table.add_row(name, needs)
-    output.show(table, f"Supported architectures: {', '.join(FAMILIES)}")
+        whole, *packed = _gib(name).items()
+        told = [f"{whole[1]:.2g} GiB on a GPU in {whole[0]}", *(f"{gib:.2g} in {way}" for way, gib in packed)]
+        table.add_row(name, Text(f"{needs};\n").append(", ".join(told), style="dim"))
+    notes = (
+        "GiB: of the weights; work takes about 2 more. A model lies on one card whole, none is split over several. "
+        f"Supported architectures: {', '.join(FAMILIES)}"
+    )
+    output.show(table, notes)
+
+
+def _gib(model: str) -> dict[str, float]:
+    """What the weights take on a GPU, by how they are loaded."""
+    import torch
+
+    from medgemma_visualizer.models.loading import demo_folder
+    from medgemma_visualizer.models.sizes import QUANTIZERS, size_of
+
+    size = size_of(demo_folder() if model == "demo" else None, model)
+    assert size is not None
+    ways = {"bfloat16": None, **{name: name for name in QUANTIZERS}}
+    return {way: round(size.gib(torch.bfloat16, packed), 3) for way, packed in ways.items()}
 
 
 def info(as_json: AsJson = False) -> None:
-    """Show devices and library versions."""
-    from medgemma_visualizer.models.devices import available_devices, gpus
+    """Show library versions, devices, and what GPUs are used through."""
+    from medgemma_visualizer.models.devices import available_devices, cuda_facts, gpus
     from medgemma_visualizer.models.loading import library_versions
 
     versions = {"python": platform.python_version(), **library_versions()}
     if as_json:
-        output.print_json({"versions": versions, "devices": available_devices(), "gpus": [asdict(g) for g in gpus()]})
+        cards = [asdict(gpu) for gpu in gpus()]
+        output.print_json({"versions": versions, "devices": available_devices(), "cuda": cuda_facts(), "gpus": cards})
         return
     table = _table("What", "Found")
     for name, number in versions.items():
         table.add_row(name, number)
     table.add_row("devices", ", ".join(available_devices()))
+    for name, fact in cuda_facts().items():
+        table.add_row(name, fact)
     for gpu in gpus():
-        table.add_row(f"cuda:{gpu.index}", f"{gpu.name}, {gpu.free_gb:.1f} of {gpu.total_gb:.1f} GiB free")
+        free = f"{gpu.free_gb:.1f} of {gpu.total_gb:.1f} GiB free"
+        table.add_row(f"cuda:{gpu.index}", f"{gpu.name}, {free}, compute capability {gpu.capability}")
     output.show(table)
 
 

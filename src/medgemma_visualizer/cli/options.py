@@ -42,7 +42,11 @@ MethodOption = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, mps, cuda or cuda:N.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
 MinMemory = Annotated[
-    float | None, typer.Option(help="GiB that a GPU must have free to be chosen (15; 1 for the demo model).")
+    float | None,
+    typer.Option(
+        help="GiB that a GPU must have free for 'auto' to take it. None: 15, or 1 for the demo model; with --quantize"
+        " or --max-memory what the weights then take and 2 more."
+    ),
 ]
 MaxMemory = Annotated[
     float | None,
