@@ -82,7 +82,7 @@ def test_a_model_is_loaded_on_each_device_and_the_page_says_where(call: Call, mo
         assert done.code == 0, done.err
         assert given == places
         where = ", ".join(["cpu"] * len(places))
-        assert done.out.splitlines() == [f"Model     demo on {where}, bfloat16", f"Open: {len(places)}"]
+        assert done.out.splitlines() == [f"Model     demo, bfloat16, on {where}", f"Open: {len(places)}"]
 
 
 def test_all_takes_the_cards_that_hold_what_is_asked_for(
@@ -93,9 +93,9 @@ def test_all_takes_the_cards_that_hold_what_is_asked_for(
     monkeypatch.setattr(verbs, "load_model", lambda name, **how: loaded(name, how["device"], "01+8bit"))
     monkeypatch.setattr(serve, "serve", lambda *told, **rest: None)
     done = call("app", "--model", name, "--device", "all")
-    assert done.out == f"Model     {name} on cuda:1, bfloat16, weights in 8bit\n"
+    assert done.out == f"Model     {name}, bfloat16 with weights in 8bit, on cuda:1\n"
     assert sum("it is left out" in line for line in caplog.messages) == 2
     done = call("app", "--model", name, "--device", "all", "--max-memory", "14")
-    assert "on cuda:0, cuda:1," in done.out
+    assert done.out.endswith(" on cuda:0, cuda:1\n")
     done = call("app", "--model", name, "--device", "all", "--quantize", "8bit")
-    assert "on cuda:0, cuda:1, cuda:2," in done.out
+    assert done.out.endswith(" on cuda:0, cuda:1, cuda:2\n")

@@ -73,11 +73,11 @@ def app(
 
 
 def _told(models: Sequence[Model]) -> str:
-    """Whom visitors ask, where that computes, and in which numbers."""
+    """Whom visitors ask, in which numbers, and where that computes."""
     first = models[0]
     packed = first.revision.partition("+")[2]
-    number = str(first.dtype).removeprefix("torch.") + (f", weights in {packed}" if packed else "")
-    return f"{first.name} on {', '.join(str(model.device) for model in models)}, {number}"
+    number = str(first.dtype).removeprefix("torch.") + (f" with weights in {packed}" if packed else "")
+    return f"{first.name}, {number}, on {', '.join(str(model.device) for model in models)}"
 
 
 def _places(devices: str, model: str, min_memory: float | None, how: Mapping[str, Any]) -> list[str]:
