@@ -20,7 +20,9 @@ def product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("dtype", CLOSE)
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-@pytest.mark.parametrize(("size", "counts"), [(2560, (2048, 1024, 1024)), (48, (33, 7, 7)), (10240, (2561,)), (1, (1,))])
+@pytest.mark.parametrize(
+    ("size", "counts"), [(2560, (2048, 1024, 1024)), (48, (33, 7, 7)), (10240, (2561,)), (1, (1,))]
+)
 def test_one_row_times_each_weight(size: int, counts: tuple[int, ...], device: str, dtype: torch.dtype) -> None:
     x = drawn(1, 1, size, dtype=dtype, device=device)
     weights = [drawn(count, size, dtype=dtype, device=device) for count in counts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from medgemma_visualizer.heatmaps.targets import resolve
 from medgemma_visualizer.models import devices, loading
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.devices import Gpu, free_bytes, limit_memory, limited_memory
+from medgemma_visualizer.models.graphs import engine_of
 from medgemma_visualizer.models.loading import demo_folder, enough_free, load_model
 from medgemma_visualizer.models.sizes import KNOWN_SIZES, Size, size_of
 from medgemma_visualizer.runs import league_of
@@ -241,8 +243,17 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return size
 
+    fast = replace(read_tiny(tiny_model()), max_new_tokens=2)
+    fast = replace(fast, model=replace(fast.model, fast=True))
+    vars(fast)["pixel_values"] = read_tiny(fast.model).pixel_values
+    assert fast.generated.ids
+    held = engine_of(fast.model)
     assert in_smaller_batches(20, work) == 2
     assert asked == [20, 10, 5, 2]
+    assert engine_of(fast.model) is not held  # what was captured is given up for it
+    kept = engine_of(fast.model)
+    assert in_smaller_batches(3, work) == 3
+    assert engine_of(fast.model) is kept
 
 
 def test_one_probe_that_does_not_fit_is_an_error_that_says_what_to_do() -> None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from medgemma_visualizer.errors import UnavailableError
+from medgemma_visualizer.models import graphs
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.devices import cleanup_memory, free_bytes, is_out_of_memory, on_device, stay_on
 from medgemma_visualizer.progress import listening
@@ -261,6 +262,7 @@ def within_memory(work: Callable[[Model], T], model: Model) -> T:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
+    graphs.forget()
     cleanup_memory()  # after the except block, which holds on to what failed
     raise UnavailableError(
         f"The memory of {model.device} is full. Ask again when others are done, or choose a method of fewer passes."

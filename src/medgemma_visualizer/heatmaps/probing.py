@@ -18,8 +18,9 @@ import torch
 
 from medgemma_visualizer.errors import InputError, UnavailableError, VisualizerError, unknown_name
 from medgemma_visualizer.heatmaps.targets import Aim
+from medgemma_visualizer.models import graphs
 from medgemma_visualizer.models.adapter import Model
-from medgemma_visualizer.models.devices import free_bytes
+from medgemma_visualizer.models.devices import cleanup_memory, free_bytes
 from medgemma_visualizer.models.forward import ensure_finite, image_tokens, logits_at
 from medgemma_visualizer.models.reading import Reading
 from medgemma_visualizer.progress import track
@@ -194,8 +195,8 @@ def in_smaller_batches(size: int, work: Callable[[int], T]) -> T:
                 ) from None
         size //= 2
         logger.warning("The GPU's memory is too small for that batch; asking again with %d at once.", size)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        graphs.forget()
+        cleanup_memory()
 
 
 def scores_of(aim: Aim, logits: torch.Tensor) -> np.ndarray:

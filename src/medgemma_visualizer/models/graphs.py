@@ -744,7 +744,13 @@ def _otherwise(device: torch.device) -> bool:
     return aside or torch.is_inference_mode_enabled() or torch.is_autocast_enabled(device.type)
 
 
-def forget(model: Model) -> None:
-    """Gives up all that was captured of a model, and the memory that it holds; what comes next is launched again."""
+def forget(model: Model | None = None) -> None:
+    """Gives up all that was captured of a model, of every model where None, and the memory that it holds.
+
+    What comes next is launched again. Called where memory is full.
+    """
     with _making:
-        _engines.pop(model.hf, None)
+        if model is None:
+            _engines.clear()
+        else:
+            _engines.pop(model.hf, None)

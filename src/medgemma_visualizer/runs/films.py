@@ -20,6 +20,7 @@ from PIL.Image import Image
 from medgemma_visualizer.data.photo import grayscale, picture
 from medgemma_visualizer.data.sources import is_demo_film
 from medgemma_visualizer.grid import coverage
+from medgemma_visualizer.models import graphs
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.devices import cleanup_memory, is_out_of_memory
 from medgemma_visualizer.models.forward import image_tokens, prepared
@@ -165,6 +166,7 @@ def in_halves(work: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) ->
     except Exception as error:
         if not is_out_of_memory(error):
             raise
+    graphs.forget()
     cleanup_memory()  # after the except block, which holds on to the failed pass
     if len(items) == 1:
         return [None]
