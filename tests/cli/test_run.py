@@ -375,6 +375,22 @@ def test_workers_go_to_the_cards_that_are_free_and_the_batch_is_that_of_the_full
         assert "GPU 3 (a card) has 0.5 GiB free, 1.0 are asked for; no worker takes it" in caplog.text
 
 
+@pytest.mark.parametrize(("words", "places"), [((), ["cuda:1"]), (("--quantize", "8bit"), ["cuda:1", "cuda:0"])])
+def test_no_more_memory_is_demanded_of_the_other_cards_than_of_the_first(
+    words: tuple[str, ...],
+    places: list[str],
+    call: Call,
+    demo: Any,
+    together: list[tuple[Any, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    on_cards(monkeypatch, demo, 10, 70)
+    told = ("--model", "google/medgemma-4b-it", "--workers", "2", *words)
+    assert call("run", *QUICK, "--out", "run", *told).code == 0
+    ((_, _, loads),) = together
+    assert [load.keywords["device"] for load in loads] == places
+
+
 def test_the_whole_command_says_who_did_the_run_on_which_devices(
     call: Call, answering: None, together: list[tuple[Any, ...]]
 ) -> None:

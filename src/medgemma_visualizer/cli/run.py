@@ -56,7 +56,7 @@ def run(
         typer.Option(
             min=1,
             help="Processes, on all free GPUs in turn unless --device names one. With the same --batch their number"
-            " changes no result.",
+            " changes no result beyond last digits.",
         ),
     ] = 1,
     shard: Annotated[str | None, typer.Option(help="Of a job array: i/n, such as 3/8. None: all.")] = None,
@@ -211,7 +211,7 @@ def _local(
 def _places(name: str, loaded: Model, load: Mapping[str, Any], workers: int) -> list[torch.device]:
     """Where workers go in turn: where this model is and, unless a device was named, the freest of the other GPUs.
 
-    As of the first, so much memory is demanded of each; one that has less is told where it is missed.
+    As much free memory is demanded of each as was of the first; one that has less is told where it is missed.
     """
     import torch
 
@@ -220,7 +220,7 @@ def _places(name: str, loaded: Model, load: Mapping[str, Any], workers: int) -> 
 
     if load["device"] != "auto" or loaded.device.type != "cuda":
         return [loaded.device]
-    wanted = enough_free(name, load["min_free_gb"])
+    wanted = enough_free(name, **{word: value for word, value in load.items() if word != "device"})
     others = sorted((gpu for gpu in gpus() if gpu.index != loaded.device.index), key=lambda gpu: -gpu.free_gb)
     for gpu in others[: workers - 1]:
         if gpu.free_gb < wanted:
