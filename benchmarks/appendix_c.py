@@ -39,7 +39,7 @@ from medgemma_visualizer.heatmaps.probing import refuse_rounding
 from medgemma_visualizer.heatmaps.targets import resolve
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.forward import logits_at, pixels
-from medgemma_visualizer.models.graphs import engine_of
+from medgemma_visualizer.models.graphs import forget
 from medgemma_visualizer.models.loading import library_versions, load_model
 from medgemma_visualizer.models.reading import Reading
 from medgemma_visualizer.progress import listening, track
@@ -143,9 +143,7 @@ def peak_mb(work: Callable[[], Any], model: Model) -> float:
     and NumPy's arrays; Pillow's own buffers are not seen.
     """
     if model.device.type == "cuda":
-        engine = engine_of(model)
-        if engine is not None:
-            engine.passes.clear()
+        forget(model)
         return gpu.peak_gib(lambda: [work() for _ in range(WARM)]) * 2**30 / 1e6  # launched, captured, replayed
     work()
     tracemalloc.start()

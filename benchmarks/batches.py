@@ -3,7 +3,8 @@
 Each case is another film with its question: answer, attention map and Grad-CAM, from pixel values on the card to arrays
 on the processor; and a whole run's work on films from the disk (decoding, scores and rows included). Sizes are how many
 go through the decoder together; size 1 is the captured pass of one. First, what goes together is compared with what
-each gives alone. Random weights, as in `benchmarks/gpu.py`.
+each gives alone, each difference with a bound. Random weights, as in `benchmarks/gpu.py`. Ends with exit code 1 where a
+part failed or a bound is missed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import argparse
 import functools
 import gc
-import json
 import statistics
 import tempfile
 import time
@@ -21,7 +21,21 @@ from typing import Any
 
 import torch
 
-from gpu import TOKENS, Record, again, build, clocks, halve, off, peak_gib, reading_of, rooflines
+from gpu import (
+    BFLOAT16,
+    FLOAT32,
+    TOKENS,
+    Record,
+    again,
+    build,
+    clocks,
+    halve,
+    off,
+    peak_gib,
+    reading_of,
+    rooflines,
+    worse,
+)
 from medgemma_visualizer.data.sources import load_cases
 from medgemma_visualizer.errors import VisualizerError
 from medgemma_visualizer.heatmaps.explain import explain_or_say_why, explain_reading
@@ -39,6 +53,10 @@ from medgemma_visualizer.runs.shards import ask_all
 from run import apart, repeated
 
 METHODS = ("cross_attention", "gradcam_multi_token")
+
+#: The names that `compared` has for what `gpu.compared` compares.
+NAMES = {"rows": "rows", "logits": "first logits", "gradient": "gradient", "same answer": "same tokens"}
+TOGETHER32, TOGETHER16 = ({NAMES[name]: bound for name, bound in bounds.items()} for bounds in (FLOAT32, BFLOAT16))
 
 
 def fresh(readings: Sequence[Reading]) -> list[Reading]:
@@ -165,10 +183,10 @@ def compared(model: Model, readings: Sequence[Reading]) -> dict[str, float]:
             same += sum(a == b for a, b in zip(one.generated.ids, other.generated.ids, strict=False))
             traced = attention_rows(model, one.ids(), one.image_tokens, [last[n]]).weights
             wanted = attention_rows(model, other.ids(), other.image_tokens, [last[n]]).weights
-            worst["rows"] = max(worst["rows"], float(abs(traced - wanted).max()))
+            worst["rows"] = worse(worst["rows"], float(abs(traced - wanted).max()))
             first = off(one.generated.first_logits, other.generated.first_logits)
-            worst["first logits"] = max(worst["first logits"], first)
-            worst["gradient"] = max(worst["gradient"], off(slope[n], slopes[n]))
+            worst["first logits"] = worse(worst["first logits"], first)
+            worst["gradient"] = worse(worst["gradient"], off(slope[n], slopes[n]))
         worst["same tokens"] = min(worst["same tokens"], same / sum(len(one.generated.ids) for one in alone))
     return worst
 
@@ -201,11 +219,14 @@ def of_workers(folder: Path, workers: int, numbers: tuple[int, int] = (192, 768)
             loads = [functools.partial(load_model, str(folder), device="cuda")]
             begun = time.perf_counter()
             engine = start.local(model, plan, workers, loads if workers > 1 else ())
+            del model  # as `run` does before workers load theirs
+            gc.collect()
+            torch.cuda.empty_cache()
             outcome = start.run(engine, cases, Path(name) / "run", plan)
             spent.append(time.perf_counter() - begun)
             if outcome.failed or outcome.asked != number:
                 raise SystemExit(f"{outcome.failed} of {outcome.asked} cases failed")
-            del model, engine
+            del engine
             gc.collect()
             torch.cuda.empty_cache()
     rate = (numbers[1] - numbers[0]) / (spent[1] - spent[0])
@@ -223,7 +244,8 @@ def of_one_process(record: Record, sizes: Sequence[int], films: int, folder: Pat
     model = build(dtype=torch.bfloat16)
     halve(model)
     readings = usable(model, films)
-    record.note("all layers, bf16, eight together against alone", lambda: compared(model, readings[:8]))
+    alone = "all layers, bf16, eight together against alone"
+    record.note(alone, lambda: compared(model, readings[:8]), bounds=TOGETHER16)
     for size in sizes:
         some = readings[:size]
         if size > 1:
@@ -254,7 +276,7 @@ def main() -> None:
         folder = asked.folder or Path(name) / "checkpoint"
         record.note("rooflines", rooflines)
         if asked.sizes:
-            record.note("six layers, fp32, eight together against alone", small)
+            record.note("six layers, fp32, eight together against alone", small, bounds=TOGETHER32)
         if asked.sizes or not asked.folder:
             of_one_process(record, asked.sizes, asked.films, None if asked.folder or not asked.workers else folder)
         gc.collect()
@@ -262,8 +284,7 @@ def main() -> None:
         for workers in asked.workers:
             record.note(f"run with {workers} workers", lambda workers=workers: of_workers(folder, workers))
     record.found["card at the end"] = clocks()
-    record.save()
-    print(json.dumps(record.found, indent=1, default=str))
+    record.end()
 
 
 if __name__ == "__main__":

@@ -37,11 +37,11 @@ def host_gib() -> float:
 
 def loaded(folder: Path, device: str, quantize: str | None) -> tuple[Model, dict[str, Any]]:
     """The model, with seconds of loading, host memory before and at most, and what the GPU holds, in GiB."""
-    if device != "cpu":
+    if device != "cpu" and torch.cuda.is_available():
         torch.cuda.init()
     before, start = host_gib(), time.perf_counter()
     model = load_model(folder, device=device, quantize=quantize)
-    if device != "cpu":
+    if torch.cuda.is_available():
         torch.cuda.synchronize()
     found = {"seconds": time.perf_counter() - start, "host GiB before": before, "peak host GiB": host_gib()}
     held, most = (ask() / 2**30 for ask in (torch.cuda.memory_allocated, torch.cuda.max_memory_allocated))
@@ -80,7 +80,10 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--maps", type=Path, help="where answers and maps are kept")
     asked = parser.parse_args()
-    model, found = loaded(asked.folder, asked.device, asked.quantize)
+    try:
+        model, found = loaded(asked.folder, asked.device, asked.quantize)
+    except VisualizerError as error:
+        raise SystemExit(str(error)) from None
     cases = load_cases("demo")
     try:
         case = usable(model, cases)

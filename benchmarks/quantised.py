@@ -3,14 +3,15 @@
 Saves the random checkpoint of `benchmarks/gpu.py` (or takes `--folder`), loads it three times, each in a process of its
 own, and compares: seconds, memory, answers, and how far the maps are from those of bfloat16. Random weights have no
 outliers and no sharp answers, so what their maps lose says little about what a trained model's lose: give the folder of
-one to learn that. Needs bitsandbytes.
+one to learn that. Needs bitsandbytes. Ends with exit code 1 where a part failed.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import json
+import importlib.util
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ def seconds_a_film(found: Films) -> float:
 def measured(folder: Path, out: Path, name: str | None) -> dict[str, Any]:
     """One way of loading."""
     file = out / f"maps-{name or 'bfloat16'}.npz"
+    file.unlink(missing_ok=True)  # of an earlier run
     told = in_a_process(folder, "--maps", str(file), *(("--quantize", name) if name else ()))
     if not file.exists():
         return told
@@ -88,19 +90,26 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="of a checkpoint; that of random weights is made where None")
     parser.add_argument("--ways", nargs="+", choices=list(QUANTIZERS), default=list(QUANTIZERS))
     asked = parser.parse_args()
+    if not torch.cuda.is_available():
+        raise SystemExit(
+            "Weights are quantised on a CUDA device; none is here, and `medgemma-visualizer info` says why."
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise SystemExit("bitsandbytes is not installed; run `pip install bitsandbytes` first.")
     asked.out.mkdir(parents=True, exist_ok=True)
     versions = library_versions()
     record = Record(asked.out, (), {"card": clocks(), "versions": versions, "began": time.time()}, "quantised.json")
-    folder = asked.folder or Path("/tmp/checkpoint")
-    if asked.folder is None:
-        model = build()
-        record.note("checkpoint", lambda: save(model, folder))
-        del model
-        gc.collect()
-        torch.cuda.empty_cache()
-    for name in (None, *asked.ways):
-        record.note(name or "bfloat16", lambda name=name: measured(folder, asked.out, name))
-    print(json.dumps(record.found, indent=1, default=str))
+    with tempfile.TemporaryDirectory() as place:
+        folder = asked.folder or Path(place)
+        if asked.folder is None:
+            model = build()
+            record.note("checkpoint", lambda: save(model, folder))
+            del model
+            gc.collect()
+            torch.cuda.empty_cache()
+        for name in (None, *asked.ways):
+            record.note(name or "bfloat16", lambda name=name: measured(folder, asked.out, name))
+    record.end()
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from medgemma_visualizer.checks.curves import area
 from medgemma_visualizer.checks.scoring import Memo, Scale, response, scale_of
 from medgemma_visualizer.data.photo import picture
 from medgemma_visualizer.data.sources import load_cases
+from medgemma_visualizer.errors import VisualizerError
 from medgemma_visualizer.grid import ranked_cells
 from medgemma_visualizer.heatmaps import explain_reading
 from medgemma_visualizer.heatmaps.probing import regions, score_masks
@@ -183,7 +184,11 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=40, help="how many cases to judge")
     parser.add_argument("--device", default="cpu", help="where the model runs")
     asked = parser.parse_args()
-    found, left_out = collected(load_model("demo", device=asked.device), asked.cases)
+    try:
+        model = load_model("demo", device=asked.device)
+    except VisualizerError as error:
+        raise SystemExit(str(error)) from None
+    found, left_out = collected(model, asked.cases)
     if not found:
         raise SystemExit(f"None of {left_out} cases can be judged: every answer stands without a picture.")
     show(found, left_out)
