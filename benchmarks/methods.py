@@ -27,7 +27,7 @@ from medgemma_visualizer.data.sources import load_cases
 from medgemma_visualizer.heatmaps import explain_reading, token_maps
 from medgemma_visualizer.heatmaps.probing import score_masks, windows
 from medgemma_visualizer.heatmaps.targets import resolve
-from medgemma_visualizer.models import forward, graphs, trace
+from medgemma_visualizer.models import forward, graphs, trace, vision
 from medgemma_visualizer.models import reading as reading_module
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.forward import decode_embeddings, embed, generate, logits_at
@@ -134,7 +134,7 @@ def peak_bytes(work: Callable[[], Any]) -> int:
 def unasked() -> Iterator[None]:
     """Nobody asks whether the fast path runs: the answer, which on the CPU is no, is there already."""
     with ExitStack() as stack:
-        for module in (forward, trace, reading_module, compare_module, graphs):
+        for module in (forward, trace, vision, reading_module, compare_module, graphs):
             stack.enter_context(patch.object(module, "engine_of", lambda model: None))
         yield
 
