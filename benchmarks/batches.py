@@ -177,7 +177,8 @@ def compared(model: Model, readings: Sequence[Reading]) -> dict[str, float]:
         new = fresh(readings)
         batch = Batch(new)
         logits = batch.logits([()] * len(new), [[row] for row in last])
-        (slope,) = torch.autograd.grad(sum(one[0, 0, 100] - one[0, 0, 200] for one in logits), [batch.leaf])
+        with torch.enable_grad():
+            (slope,) = torch.autograd.grad(sum(one[0, 0, 100] - one[0, 0, 200] for one in logits), [batch.leaf])
         same = 0
         for n, (one, other) in enumerate(zip(new, alone, strict=True)):
             same += sum(a == b for a, b in zip(one.generated.ids, other.generated.ids, strict=False))

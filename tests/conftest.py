@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +36,15 @@ def _nobodys_leagues(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEDGEMMA_VISUALIZER_HOME", str(tmp_path_factory.mktemp("home")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _gradients_as_found() -> Iterator[None]:
+    """No test leaves gradients off for those that follow, as one that is interrupted inside `no_grad` would."""
+    yield
+    if (torch := sys.modules.get("torch")) is not None and not torch.is_grad_enabled():
+        torch.set_grad_enabled(True)
+        pytest.fail("the test left gradients off")
 
 
 @pytest.fixture(scope="session")

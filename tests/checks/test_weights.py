@@ -172,6 +172,7 @@ def interrupted_at(place: int, use: Callable[[], None]) -> int:
         pass
     finally:
         sys.settrace(tracer)
+        torch.set_grad_enabled(True)  # it may fall into the end of torch's own `no_grad`
     return seen
 
 
@@ -217,6 +218,7 @@ def test_weights_come_back_whenever_a_signal_falls_as_of_control_c():
             assert state_of(model.hf) == before
     finally:
         signal.signal(signal.SIGALRM, previous)
+        torch.set_grad_enabled(True)  # as above
     assert interrupted > 0
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from medgemma_visualizer.models import batches, graphs
-from medgemma_visualizer.models.batches import Batch, go_together
+from medgemma_visualizer.models.batches import Batch, Steps, go_together
 from medgemma_visualizer.models.devices import Gpu
 from medgemma_visualizer.models.forward import logits_at
 from medgemma_visualizer.models.graphs import engine_of
@@ -174,6 +174,44 @@ def test_a_step_is_replayed_where_its_graph_does_its_work_and_launched_where_it_
         assert [reading.generated.ids for reading in again] == [reading.generated.ids for reading in plain]
     (steps,) = engine_of(fast[0].model).steps.values()
     assert (steps._graphs is None) is empty
+
+
+def _rows(reading: Any) -> np.ndarray:
+    return attention_rows(reading.model, reading.ids(), reading.image_tokens, [len(reading.prompt.ids) - 1]).weights
+
+
+def test_a_batch_that_breaks_off_leaves_no_buffers_under_the_name_of_the_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = alone()
+    fast, others = together(plain), together(plain)
+    kept = Batch(fast)
+    for reading in others:
+        vars(reading)["image_tokens"] = reading.image_tokens * 3
+
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Steps, "answer", full)
+        with pytest.raises(torch.OutOfMemoryError):
+            Batch(others)
+    for one, reading in zip(plain, fast, strict=True):
+        np.testing.assert_allclose(_rows(reading), _rows(one), atol=1e-5)
+    del kept
+
+
+def test_image_tokens_that_are_written_to_are_read_anew() -> None:
+    plain = alone()
+    fast = together(plain)
+    kept = Batch(fast)
+    for one, reading in zip(plain, fast, strict=True):
+        before = _rows(reading)
+        for each in {id(r.image_tokens): r.image_tokens for r in (one, reading)}.values():
+            each.mul_(-3)
+        np.testing.assert_allclose(_rows(reading), _rows(one), atol=1e-5)
+        assert not np.allclose(_rows(reading), before, atol=1e-3)
+    del kept
 
 
 def test_shapes_of_decoding_are_kept_and_graphs_let_go() -> None:

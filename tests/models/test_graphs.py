@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import copy
 import gc
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.nn.modules.module import register_module_forward_pre_hook, register_module_full_backward_hook
 
 from medgemma_visualizer.errors import InputError, VisualizerError
 from medgemma_visualizer.models import graphs, lean
 from medgemma_visualizer.models.forward import decode_embeddings, embed, generate, logits_at
 from medgemma_visualizer.models.graphs import Engine, engine_of, rounded, rows_bucket
+from medgemma_visualizer.models.kernels import add_norm
 from medgemma_visualizer.models.trace import attention_kind, attention_rows
 from tests.heatmaps.conftest import VARIANTS, read_tiny, tiny_model, tiny_prompt
 from tests.models.standing_in import recording
@@ -160,7 +163,12 @@ def test_another_attention_or_a_hook_gets_the_librarys_own_decoder() -> None:
         assert engine_of(fast.model) is None
     text = fast.model.text
     for part in (text, text.layers[1], text.layers[0].mlp.up_proj, text.norm, fast.model.head):
-        for register in (part.register_forward_hook, part.register_forward_pre_hook):
+        for register in (
+            part.register_forward_hook,
+            part.register_forward_pre_hook,
+            part.register_full_backward_hook,
+            part.register_full_backward_pre_hook,
+        ):
             handle = register(lambda *_: None)
             assert engine_of(fast.model) is None
             handle.remove()
@@ -170,9 +178,10 @@ def test_another_attention_or_a_hook_gets_the_librarys_own_decoder() -> None:
     assert engine_of(fast.model) is None
     del layer.forward
     assert engine_of(fast.model) is not None
-    handle = register_module_forward_pre_hook(lambda *_: None)
-    assert engine_of(fast.model) is None
-    handle.remove()
+    for everywhere in (register_module_forward_pre_hook, register_module_full_backward_hook):
+        handle = everywhere(lambda *_: None)
+        assert engine_of(fast.model) is None
+        handle.remove()
     assert engine_of(replace(fast.model, fast=False)) is None
 
 
@@ -188,23 +197,52 @@ def _other_layer(model: Any) -> None:
 
 
 class Adapted(torch.nn.Module):
-    """A linear layer with a product added, as adapters do it."""
+    """Adds something to what another module says, and passes for it otherwise, as adapters do."""
 
-    def __init__(self, inner: torch.nn.Linear) -> None:
+    def __init__(self, inner: torch.nn.Module) -> None:
         super().__init__()
         self.inner = inner
-        self.bias = inner.bias
-        self.weight = inner.weight
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.inner(x) + x.mean(-1, keepdim=True)
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("inner"), name)
+
+    def forward(self, *given: Any, **named: Any) -> Any:
+        out = self.inner(*given, **named)
+        return out + 1 if isinstance(out, torch.Tensor) else (out[0] + 1, *out[1:])
 
 
-def _wrapped(model: Any) -> None:
+def _adapted_product(model: Any) -> None:
     model.text.layers[0].mlp.up_proj = Adapted(model.text.layers[0].mlp.up_proj)
 
 
-@pytest.mark.parametrize("change", [_other_parameter, _other_layer, _wrapped])
+def _adapted_layer(model: Any) -> None:
+    model.text.layers[1] = Adapted(model.text.layers[1])
+
+
+def _adapted_norm(model: Any) -> None:
+    model.text.norm = Adapted(model.text.norm)
+
+
+def _in_a_row(model: Any) -> None:
+    mlp = model.text.layers[0].mlp
+    mlp.up_proj = torch.nn.Sequential(mlp.up_proj, torch.nn.Tanh())
+
+
+def _other_decoder(model: Any) -> None:
+    other = copy.deepcopy(model.text)
+    torch.nn.init.normal_(other.layers[0].mlp.down_proj.weight)
+    model.hf.model.language_model = other
+
+
+CHANGES = [
+    _other_parameter, _other_layer, _other_decoder, _adapted_product, _adapted_layer, _adapted_norm, _in_a_row
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_weights_and_layers_that_are_replaced_are_read(
     change: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +256,9 @@ def test_weights_and_layers_that_are_replaced_are_read(
         after = logits_at(fast.model, fast.ids(), tokens.clone(), [row])
         assert not torch.allclose(after, before, atol=1e-3)
         torch.testing.assert_close(after, logits_at(plain.model, plain.ids(), tokens, [row]), atol=1e-4, rtol=1e-4)
+        said = [generate(r.model, r.prompt, tokens.clone(), 5) for r in (plain, fast)]
+        assert said[0].ids == said[1].ids
+        np.testing.assert_allclose(said[1].logprobs, said[0].logprobs, atol=1e-4)
 
 
 def test_first_logits_stay_when_another_prompt_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,10 +295,10 @@ class Packed(torch.nn.Linear):
 def test_a_decoder_that_multiplies_in_its_own_way_is_left_to_the_library() -> None:
     for place in ("self_attn.o_proj", "mlp.down_proj", "self_attn.q_proj"):
         model = replace(tiny_model(), fast=True)
-        assert lean.is_dense(model)
+        assert lean.is_usual(model)
         layer = model.text.layers[-1].get_submodule(place)
         layer.__class__ = Packed
-        assert not lean.is_dense(model)
+        assert not lean.is_usual(model)
         assert engine_of(model) is None
     model = replace(tiny_model(), fast=True)
     layer = model.text.layers[0].mlp.up_proj
@@ -329,6 +370,93 @@ def test_what_cannot_be_captured_is_launched_and_said_once(
         caplog.text.count("operation not permitted when stream is capturing); it is launched") == 3
     )  # tower, pass, step
     assert "and more" not in caplog.text
+
+
+def test_a_graph_that_does_not_fit_is_launched(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain, fast = _pair()
+
+    def full(_works: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(graphs, "captures", lambda _device: True)
+    monkeypatch.setattr(graphs, "_recorded", full)
+    for _ in range(3):
+        found = [generate(r.model, r.prompt, plain.image_tokens.clone(), 3) for r in (plain, fast)]
+        assert found[0].ids == found[1].ids
+    assert "Too little GPU memory to capture a pass; it is launched." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("captured", "error"),
+    [
+        (False, torch.OutOfMemoryError("CUDA out of memory")),  # a capture that meets it is launched
+        (False, KeyboardInterrupt()),
+        (True, KeyboardInterrupt()),
+    ],
+)
+def test_a_pass_that_breaks_off_leaves_no_buffers_under_the_name_of_the_prompt_before(
+    captured: bool, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, fast = _pair()
+    if captured:
+        recording(monkeypatch)
+    row, tokens = len(plain.prompt.ids) - 1, plain.image_tokens
+    generate(fast.model, fast.prompt, tokens, 4)
+    wanted = attention_rows(plain.model, plain.ids(), tokens, [row]).weights
+    calls = itertools.count()
+    with monkeypatch.context() as broken:
+
+        def breaks(*given: Any) -> Any:
+            if next(calls) == 3:
+                raise error
+            return add_norm(*given)
+
+        broken.setattr(lean, "add_norm", breaks)
+        with pytest.raises(type(error)):
+            generate(fast.model, tiny_prompt(plain.model, words=(50, 51)), tokens, 4)
+    found = attention_rows(fast.model, fast.ids(), tokens, [row]).weights
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("captured", [False, True])
+@pytest.mark.parametrize("moved", [False, True])
+def test_weights_that_change_before_the_way_back_are_an_error(
+    captured: bool, moved: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, fast = _pair()
+    if captured:
+        recording(monkeypatch)
+    row, weight = len(fast.prompt.ids) - 1, fast.model.text.layers[-1].mlp.down_proj.weight
+    for _ in range(3):
+        leaf = fast.image_tokens.clone().requires_grad_()
+        score = logits_at(fast.model, fast.ids(), leaf, [row])[..., :7].sum()
+        torch.autograd.grad(score, leaf, retain_graph=True)
+    if moved:
+        weight.data = weight.data * 3
+    else:
+        with torch.no_grad():
+            weight.mul_(3)
+    with pytest.raises(VisualizerError, match="Weights were changed between a pass and its way back"):
+        torch.autograd.grad(score, leaf)
+
+
+def test_decoding_and_tower_count_among_what_is_held_and_old_decoding_is_given_up() -> None:
+    _, fast = _pair()
+    engine = engine_of(fast.model)
+    assert fast.generated.ids
+    passes = sum(work.bytes for work in engine.passes.values())
+    assert engine.bytes == passes + engine.tower.bytes
+    assert engine.tower.bytes > fast.pixel_values.nbytes
+    (used,) = engine.passes.values()
+    for n in (1, 2):
+        engine.steps[n, 64, 64] = SimpleNamespace(bytes=1000)
+    assert engine.bytes == passes + engine.tower.bytes + 2000
+    engine.limit = passes + engine.tower.bytes + 1500
+    engine._keep_within_limit(used)
+    assert list(engine.steps) == [(2, 64, 64)]
+    assert list(engine.passes.values()) == [used]
 
 
 def test_what_was_captured_can_be_given_up() -> None:

@@ -248,20 +248,24 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
     vars(fast)["pixel_values"] = read_tiny(fast.model).pixel_values
     assert fast.generated.ids
     held = engine_of(fast.model)
-    assert in_smaller_batches(20, work) == 2
+    assert in_smaller_batches(fast.model, 20, work) == 2
     assert asked == [20, 10, 5, 2]
     assert engine_of(fast.model) is not held  # what was captured is given up for it
     kept = engine_of(fast.model)
-    assert in_smaller_batches(3, work) == 3
+    assert in_smaller_batches(fast.model, 3, work) == 3
     assert engine_of(fast.model) is kept
 
 
 def test_one_probe_that_does_not_fit_is_an_error_that_says_what_to_do() -> None:
+    asked: list[int] = []
+
     def work(size: int) -> int:
+        asked.append(size)
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(VisualizerError, match="too small to score one altered picture"):
-        in_smaller_batches(4, work)
+        in_smaller_batches(tiny_model(), 4, work)
+    assert asked == [4, 2, 1, 1]  # the last time without what was captured
 
 
 def test_scores_are_the_same_when_memory_runs_out_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -209,7 +209,11 @@ def test_stop_ends_the_work_after_the_picture_in_hand(demo: Any, cases: Any) -> 
 # --- memory ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_does_not_fit_is_halved_until_it_does() -> None:
+def test_what_does_not_fit_is_halved_until_it_does_once_what_was_captured_is_given_up(
+    demo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_up: list[Any] = []
+    monkeypatch.setattr(films.graphs, "forget", given_up.append)
     sizes: list[int] = []
 
     def encoder(some: torch.Tensor) -> torch.Tensor:
@@ -219,27 +223,28 @@ def test_what_does_not_fit_is_halved_until_it_does() -> None:
         return some * 2
 
     inputs = [torch.full((1, 3), float(k)) for k in range(7)]
-    found = encode(encoder, inputs)
+    found = encode(demo, encoder, inputs)
     assert [float(one[0, 0]) for one in found] == [0, 2, 4, 6, 8, 10, 12]
     assert sizes == [7, 4, 2, 2, 3, 2, 1]
+    assert given_up == [demo] * 3
 
 
-def test_what_does_not_fit_by_itself_is_a_reason_and_the_others_go_on() -> None:
+def test_what_does_not_fit_by_itself_is_a_reason_and_the_others_go_on(demo: Any) -> None:
     def encoder(some: torch.Tensor) -> torch.Tensor:
         if (some == 1).any():
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ...")
         return some
 
-    found = encode(encoder, [torch.full((1, 2), float(k)) for k in range(3)])
+    found = encode(demo, encoder, [torch.full((1, 2), float(k)) for k in range(3)])
     assert [one if isinstance(one, str) else float(one[0, 0]) for one in found] == [0, OUT_OF_MEMORY, 2]
 
 
-def test_another_error_is_no_want_of_memory() -> None:
+def test_another_error_is_no_want_of_memory(demo: Any) -> None:
     def encoder(some: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        encode(encoder, [torch.zeros(1, 2)])
+        encode(demo, encoder, [torch.zeros(1, 2)])
 
 
 def test_pictures_are_read_ahead_but_not_all_at_once() -> None:

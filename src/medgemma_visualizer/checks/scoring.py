@@ -126,7 +126,7 @@ class ModelScorer:
             chunks = batches(np.arange(len(masks)), at_once, "altered pictures")
             return joined(self._scores(masks[chunk], names[chunk])[:count] for chunk, count in chunks)
 
-        return in_smaller_batches(size, asked)
+        return in_smaller_batches(self.reading.model, size, asked)
 
     @torch.no_grad()
     def _scores(self, masks: np.ndarray, imputers: np.ndarray) -> np.ndarray:

@@ -173,29 +173,31 @@ def score_masks(
         return joined(scores_of(aim, logits) for logits in all_logits)
 
     original(reading, space)  # refuses an unknown space first
-    return in_smaller_batches(batch or batch_size(reading, aim, space), asked)
+    return in_smaller_batches(reading.model, batch or batch_size(reading, aim, space), asked)
 
 
-def in_smaller_batches(size: int, work: Callable[[int], T]) -> T:
+def in_smaller_batches(model: Model, size: int, work: Callable[[int], T]) -> T:
     """What work gives with a batch of that size, or, where the GPU's memory is too small, of half that size, and so on.
 
     All is asked again at the smaller size, since equal probes score equal to the last bit in batches of one size only.
+    What was captured of models on the device is given up first, even for one probe, which is asked once more.
 
     Raises:
         VisualizerError: Not even one probe fits.
     """
+    last = False
     while True:
         try:
             return work(size)
         except torch.OutOfMemoryError:
-            if size == 1:
+            if last:
                 raise VisualizerError(
                     "The GPU's memory is too small to score one altered picture. Free some, or load the model with "
                     "dtype='bfloat16' or quantize='8bit'."
                 ) from None
-        size //= 2
+        last, size = size == 1, max(1, size // 2)
         logger.warning("The GPU's memory is too small for that batch; asking again with %d at once.", size)
-        graphs.forget()
+        graphs.forget(model)
         cleanup_memory()
 
 

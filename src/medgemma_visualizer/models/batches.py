@@ -254,12 +254,16 @@ class Batch:
         self._queries: list[torch.Tensor] = []  # (B, H, length, d)
         self.leaf = torch.cat([reading.image_tokens for reading in readings]).detach().requires_grad_()
         with engine.lock:
-            self._weights = engine.changes()
+            self._weights, self._tokens = engine.changes(), self._tokens_now()
             with torch.enable_grad():
                 self._states = lean.decode(self.model, self._embeds(), self._places(), self._keep)  # (B, length, D)
             self._steps = self._answer()
             self._steps.holder = weakref.ref(self)
             engine.batches.add(self)
+
+    def _tokens_now(self) -> list[int]:
+        """Counts what was written into each reading's image tokens."""
+        return [graphs.changes_of(reading.image_tokens) for reading in self.readings]
 
     def _embeds(self) -> torch.Tensor:
         at = self.readings[0].prompt.image_positions
@@ -284,6 +288,7 @@ class Batch:
         last = self._states[torch.arange(len(self._ids), device=self.model.device), self._lengths - 1]
         first = self.model.head(last).float()  # (B, V)
         steps = _steps(self.engine, len(self._ids), self.length, rounded(most))
+        steps.holder = lambda: None  # whoever breaks off meanwhile leaves the buffers nobody's
         steps.load(self._keys, self._values, self._lengths)
         said, logprobs = steps.answer(first, self.model.stop_ids, most)
         for n, reading in enumerate(self.readings):
@@ -339,7 +344,9 @@ class Batch:
     def knows(self, ids: tuple[int, ...], tokens: torch.Tensor, rows: Sequence[int]) -> bool:
         """Whether queries of these rows and keys up to them are kept, for one of the prompts and its answer."""
         n = self._number(ids, tokens)
-        if n is None or self._weights != self.engine.changes() or self._steps.holder() is not self:
+        if n is None or self._steps.holder() is not self:
+            return False
+        if self._weights != self.engine.changes() or self._tokens != self._tokens_now():
             return False
         length = len(self._ids[n])
         said = self.readings[n].generated.ids

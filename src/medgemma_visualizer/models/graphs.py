@@ -171,6 +171,7 @@ class _Pass:
     def read(self, job: Job) -> torch.Tensor:
         """Logits float32 (1, rows, V) of a job, in the pass's own buffer."""
         if job is not self.job:
+            self.job = None  # whoever breaks off meanwhile leaves the buffers nobody's
             self._load(job)
             self._do("forward")
             self.job, self.run, self.decoded = job, self.run + 1, []
@@ -331,7 +332,8 @@ class Replay:
 
     Attributes:
         graphs: Of each work; None before there are any, and where none can be had.
-        bytes: What the last launch of the first work keeps, or the graphs hold.
+        bytes: What the graphs hold; before, what the last launch of the first work keeps, by an estimate, as other
+            threads take and give memory of the same device.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -381,7 +383,7 @@ class Replay:
         for kept, value in zip(state, saved, strict=True):
             kept.copy_(value)
         if self.graphs is not None:
-            self.bytes = max(pool, allocated(self._device) - before)
+            self.bytes = pool or max(0, allocated(self._device) - before)
 
 
 #: What stands in a tensor until a graph that was captured writes it.
@@ -510,6 +512,8 @@ class _Through(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, slope: torch.Tensor) -> Any:
         with ctx.engine.lock:
+            if ctx.engine.changes() != ctx.job.weights or not ctx.engine.parts.in_place():
+                raise VisualizerError("Weights were changed between a pass and its way back. Ask anew.")
             return ctx.work.back(ctx.job, ctx.run, slope), None, None, None
 
 
@@ -612,7 +616,9 @@ class Engine:
         return None
 
     def _keep_within_limit(self, used: _Pass) -> None:
-        """Gives up the passes that were used least lately, until what is left is within the limit."""
+        """Gives up what was used least lately, until what is left is within the limit; never what is used now."""
+        while len(self.steps) > 1 and self.bytes > self.limit:
+            self.steps.popitem(last=False)
         for shape in list(self.passes):
             if self.bytes <= self.limit:
                 return
@@ -732,7 +738,7 @@ def engine_of(model: Model) -> Engine | None:
         parts, engine = _engines.get(model.hf, (None, None))
         if parts is None or not parts.unchanged(*roots):
             parts = Parts(*roots)
-            usual = lean.is_dense(model) and not any(weight.is_inference() for weight in parts.weights)
+            usual = lean.is_usual(model) and not any(weight.is_inference() for weight in parts.weights)
             engine = Engine(model, parts) if usual else None
             _engines[model.hf] = (parts, engine)
     return None if parts.hooked() else engine
@@ -744,13 +750,13 @@ def _otherwise(device: torch.device) -> bool:
     return aside or torch.is_inference_mode_enabled() or torch.is_autocast_enabled(device.type)
 
 
-def forget(model: Model | None = None) -> None:
-    """Gives up all that was captured of a model, of every model where None, and the memory that it holds.
+def forget(model: Model) -> None:
+    """Gives up all that was captured of models on this model's device, and the memory that it holds.
 
-    What comes next is launched again. Called where memory is full.
+    What comes next is launched again. For where memory is full, and for changes that nobody can notice: through a
+    tensor's `.data`, or of a setting such as a layer's scaling.
     """
+    device = next(model.hf.parameters()).device
     with _making:
-        if model is None:
-            _engines.clear()
-        else:
-            _engines.pop(model.hf, None)
+        for hf in [hf for hf in _engines if next(hf.parameters()).device == device]:
+            _engines.pop(hf, None)

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers.activations import ACT2FN
+from transformers.models.gemma3 import modeling_gemma3 as gemma3
 
 from medgemma_visualizer.models.adapter import Model
 from medgemma_visualizer.models.devices import on_device
@@ -56,14 +58,23 @@ def can_run(model: Model) -> bool:
     return usual and config._attn_implementation == "sdpa"
 
 
-def is_dense(model: Model) -> bool:
-    """Whether decoder and head multiply by weights in plain numbers: what packs them smaller has its own way of doing
-    so, which may wait for the device or keep something of each pass, so that none of it can be captured."""
+#: All that Gemma 3's decoder and head are made of.
+USUAL = frozenset({
+    gemma3.Gemma3TextModel, gemma3.Gemma3DecoderLayer, gemma3.Gemma3Attention, gemma3.Gemma3MLP, gemma3.Gemma3RMSNorm,
+    gemma3.Gemma3RotaryEmbedding, gemma3.Gemma3TextScaledWordEmbedding, type(ACT2FN["gelu_pytorch_tanh"]),
+    torch.nn.ModuleList, torch.nn.Linear,
+})  # fmt: skip
+
+
+def is_usual(model: Model) -> bool:
+    """Whether decoder and head are made of nothing but the library's own modules with weights in plain numbers.
+
+    Another module in a place, such as an adapter or a layer that packs its weights smaller, has a way of its own, which
+    is neither known here nor, perhaps, to be captured.
+    """
     inside = [module for part in (model.text, model.head) for module in part.modules()]
-    linear = [module for module in inside if isinstance(module, torch.nn.Linear)]
-    return bool(linear) and all(
-        type(module) is torch.nn.Linear and module.weight.is_floating_point() for module in linear
-    )
+    weights = [weight for module in inside for weight in module.parameters(recurse=False)]
+    return all(type(module) in USUAL for module in inside) and all(weight.is_floating_point() for weight in weights)
 
 
 def kinds(model: Model) -> tuple[str, ...]:

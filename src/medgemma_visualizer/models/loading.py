@@ -122,7 +122,7 @@ def load_model(
     loaded = Model(name, revision, hf, processor, family, is_demo, library_versions(), quick)
     if quantize is not None:
         loaded = _packed(loaded, quantize)
-    return replace(loaded, fast=quick and lean.is_dense(loaded))
+    return replace(loaded, fast=quick and lean.is_usual(loaded))
 
 
 #: GiB that work takes beside the weights, to be free where nothing else says how much must be.

@@ -14,6 +14,8 @@ from torch.nn.modules import module as _everywhere
 #: Hooks of the library that do nothing until its own callers ask for a layer's output.
 _WAITING_HOOKS = "transformers.utils.output_capturing"
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
 
 class Parts:
     """Modules with all that is inside them, as they are at this moment."""
@@ -24,8 +26,8 @@ class Parts:
         self._holders = [held for m in modules for held in (m._parameters, m._buffers, m._modules)]
         self._entries = [(held, name, thing) for held in self._holders for name, thing in held.items()]
         self._own = [vars(module) for module in modules]
-        self._hooks = [hooks for m in modules for hooks in (m._forward_hooks, m._forward_pre_hooks)]
-        self._hooks += [_everywhere._global_forward_hooks, _everywhere._global_forward_pre_hooks]
+        self._hooks = [vars(module)[kind] for module in modules for kind in _HOOKS]
+        self._hooks += [vars(_everywhere)[f"_global{kind}"] for kind in _HOOKS]
         self.weights = [
             t for m in modules for held in (m._parameters, m._buffers) for t in held.values() if t is not None
         ]
@@ -40,14 +42,18 @@ class Parts:
             all(one is other for one, other in zip(roots, self._roots, strict=True))
             and sum(map(len, self._holders)) == len(self._entries)
             and all(held.get(name) is thing for held, name, thing in self._entries)
-            and self._places_now() == self._places
+            and self.in_place()
         )
+
+    def in_place(self) -> bool:
+        """Whether the weights lie where they lay."""
+        return self._places_now() == self._places
 
     def hooked(self) -> bool:
         """Whether somebody's hooks, or another `forward` put over a module's own, wait for the modules' own passes."""
         if any("forward" in own for own in self._own):
             return True
-        there: Any = (hook for hooks in self._hooks if hooks for hook in hooks.values())
+        there: Any = (hook for hooks in self._hooks if hooks for hook in tuple(hooks.values()))
         return any(getattr(hook, "__module__", None) != _WAITING_HOOKS for hook in there)
 
     def written(self) -> int:

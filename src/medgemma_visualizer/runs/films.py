@@ -135,7 +135,7 @@ def encoded(model: Model, films: Sequence[Film], stream: Any = None) -> Encoded:
 
     with nullcontext() if stream is None else torch.cuda.stream(stream):
         there = tuple(_on_device(film, model) for film in films)
-        tokens = encode(lambda some: image_tokens(model, some), [film.pixel_values for film in there])
+        tokens = encode(model, lambda some: image_tokens(model, some), [film.pixel_values for film in there])
         return Encoded(there, tuple(tokens), None if stream is None else stream.record_event())
 
 
@@ -143,7 +143,7 @@ def _on_device(film: Film, model: Model) -> Film:
     return replace(film, pixel_values=film.pixel_values.to(model.device, model.dtype, non_blocking=True))
 
 
-def encode(encoder: Callable[[Any], Any], inputs: Sequence[Any]) -> list[Any]:
+def encode(model: Model, encoder: Callable[[Any], Any], inputs: Sequence[Any]) -> list[Any]:
     """Encodes pictures (1, 3, height, width) in as few passes as memory allows: (1, N, D) each, or a reason."""
     import torch
 
@@ -151,10 +151,10 @@ def encode(encoder: Callable[[Any], Any], inputs: Sequence[Any]) -> list[Any]:
         with torch.no_grad():
             return list(encoder(torch.cat(list(some))).split(1))
 
-    return [OUT_OF_MEMORY if tokens is None else tokens for tokens in in_halves(together, inputs)]
+    return [OUT_OF_MEMORY if tokens is None else tokens for tokens in in_halves(model, together, inputs)]
 
 
-def in_halves(work: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -> list[R | None]:
+def in_halves(model: Model, work: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -> list[R | None]:
     """What `work` makes of all items at once; where the memory does not hold that, of halves, down to single items.
 
     None stands for a single item that does not fit.
@@ -166,9 +166,9 @@ def in_halves(work: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) ->
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-    graphs.forget()
+    graphs.forget(model)
     cleanup_memory()  # after the except block, which holds on to the failed pass
     if len(items) == 1:
         return [None]
     half = (len(items) + 1) // 2
-    return [*in_halves(work, items[:half]), *in_halves(work, items[half:])]
+    return [*in_halves(model, work, items[:half]), *in_halves(model, work, items[half:])]

@@ -236,7 +236,7 @@ def _said_together(part: Sequence[_Wanted], plan: RunPlan) -> Iterator[tuple[_Wa
     readings = [one.reading for one in part]
     if not go_together(readings):
         return
-    joints = in_halves(lambda some: answer_together(some, plan.target, plan.methods), readings)
+    joints = in_halves(readings[0].model, lambda some: answer_together(some, plan.target, plan.methods), readings)
     for one, joint in zip(part, joints, strict=True):
         if joint is not None and joint.aim is not None:
             with joint.lent():
