@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 
 from medgemma_visualizer.data import grayscale, picture
 from medgemma_visualizer.runs import start
-from medgemma_visualizer.runs.folder import Beat, say
+from medgemma_visualizer.runs.folder import Beat, load_manifest, say
 from medgemma_visualizer.runs.local import Pulse
 from medgemma_visualizer.runs.plan import asked_of
 from tests.cli.conftest import Call
@@ -313,16 +313,16 @@ def together(demo: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]
 
 
 def on_cards(monkeypatch: pytest.MonkeyPatch, model: Any, *free: float) -> list[tuple[Any, ...]]:
-    """A model on the second of these GPUs; what is asked of `batch_for` is kept."""
+    """A model of 8 GiB, to be loaded on the second of these GPUs; what is asked of `batch_for` is kept."""
     from medgemma_visualizer import verbs
     from medgemma_visualizer.models import batches, devices
 
     cards = [devices.Gpu(index, "a card", gib, 80) for index, gib in enumerate(free)]
-    there = types.SimpleNamespace(device=torch.device("cuda", 1), dtype=torch.bfloat16)
+    there = types.SimpleNamespace(device=torch.device("cuda", 1), dtype=torch.bfloat16, weight_bytes=2**33)
     asked: list[tuple[Any, ...]] = []
     monkeypatch.setattr(devices, "gpus", lambda: cards)
     monkeypatch.setattr(verbs, "load_model", lambda *_, **__: there)
-    monkeypatch.setattr(batches, "batch_for", lambda loaded, *told: asked.append(told) or 1)
+    monkeypatch.setattr(batches, "batch_for", lambda loaded, *told: asked.append(told) or 8 // told[0])
     monkeypatch.setattr(start, "asked_of", lambda loaded, plan: asked_of(model, plan))
     return asked
 
@@ -345,20 +345,20 @@ def test_the_process_that_waits_for_workers_has_given_up_its_model(call: Call, m
 
 
 @pytest.mark.parametrize(
-    ("words", "places", "batch"),
+    ("words", "places", "shares"),
     [
-        (("--workers", "3"), ["cuda:1", "cuda:2", "cuda:0"], (1, [1, 2, 0], None)),
-        (("--workers", "2"), ["cuda:1", "cuda:2"], (1, [1, 2], None)),
-        (("--workers", "8"), ["cuda:1", "cuda:2", "cuda:0"], (3, [1, 2, 0], None)),
-        (("--workers", "3", "--min-memory", "40"), ["cuda:1", "cuda:2"], (2, [1, 2], None)),
-        (("--workers", "2", "--device", "cuda"), ["cuda:1"], (2, [1], None)),
-        (("--workers", "2", "--max-memory", "24"), ["cuda:1", "cuda:2"], (1, [1, 2], 24.0)),
+        (("--workers", "3"), ["cuda:1", "cuda:2", "cuda:0"], [(1, [1]), (1, [2]), (1, [0])]),
+        (("--workers", "2"), ["cuda:1", "cuda:2"], [(1, [1]), (1, [2])]),
+        (("--workers", "8"), ["cuda:1", "cuda:2", "cuda:0"], [(3, [1]), (3, [2]), (2, [0])]),
+        (("--workers", "3", "--min-memory", "40"), ["cuda:1", "cuda:2"], [(2, [1]), (1, [2])]),
+        (("--workers", "2", "--device", "cuda"), ["cuda:1"], [(2, [1])]),
+        (("--workers", "2", "--max-memory", "24"), ["cuda:1", "cuda:2"], [(1, [1]), (1, [2])]),
     ],
 )
-def test_workers_go_to_the_cards_that_are_free_and_the_batch_is_that_of_the_fullest(
+def test_workers_go_to_the_cards_that_are_free_and_the_batch_is_that_of_the_smallest_share(
     words: tuple[str, ...],
     places: list[str],
-    batch: tuple[Any, ...],
+    shares: list[tuple[Any, ...]],
     call: Call,
     demo: Any,
     together: list[tuple[Any, ...]],
@@ -370,9 +370,27 @@ def test_workers_go_to_the_cards_that_are_free_and_the_batch_is_that_of_the_full
     assert found.code == 0, found.err
     ((_, _, loads),) = together
     assert [load.keywords["device"] for load in loads] == places
-    assert asked == [batch]
+    assert asked == [(*share, 24.0 if "24" in words else None) for share in shares]
     if "8" in words:
         assert "GPU 3 (a card) has 0.5 GiB free, 1.0 are asked for; no worker takes it" in caplog.text
+
+
+def test_workers_whose_weights_alone_fill_a_card_are_refused_before_a_run_is_begun(
+    call: Call, demo: Any, together: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = on_cards(monkeypatch, demo, 15, 20)
+    held = {1: 2**33}  # by this process, which gives it up
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda index: held.get(index, 0))
+    assert call("run", *QUICK, "--out", "run", "--workers", "3").code == 0  # two on the first, one on the other
+    assert [crew for crew, _, _ in asked] == [2, 1]
+    assert load_manifest(Path("run")).asked["asked"]["batch"] == 4  # that of the smaller share
+    found = call("run", *QUICK, "--out", "new", "--workers", "4")
+    assert (found.code, found.out) == (2, "")
+    assert "2 workers on GPU 0 (a card) need 16.0 GiB for their weights; 15.0 are free" in found.err
+    assert "hold 1 at most. Use fewer --workers" in found.err
+    assert not Path("new/manifest.json").exists()
+    assert len(together) == 1
+    assert "0 cases asked" in call("run", *QUICK, "--out", "run", "--workers", "4").out  # its batch is known
 
 
 @pytest.mark.parametrize(("words", "places"), [((), ["cuda:1"]), (("--quantize", "8bit"), ["cuda:1", "cuda:0"])])

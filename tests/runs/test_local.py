@@ -12,11 +12,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from medgemma_visualizer.errors import InputError, VisualizerError
 from medgemma_visualizer.models.loading import load_model
@@ -249,10 +252,74 @@ def test_workers_know_how_many_share_the_cores(
     assert shared == [(3, 3)]  # three shards keep three workers busy
 
 
-def test_a_worker_that_dies_is_told_with_the_next_step(demo: Any, six: list[Any], tmp_path: Path) -> None:
-    engine = start.local(demo, PLAN, 2, [functools.partial(os._exit, 3)])
-    with pytest.raises(VisualizerError, match="fewer --workers"):
+class Odd(OSError):
+    """An error that does not travel between processes, as those of some libraries."""
+
+    def __init__(self, *, reason: str) -> None:
+        super().__init__(reason)
+
+
+def loading_fails(why: str) -> Any:
+    """What a worker loads its model by."""
+    if why == "odd":
+        raise Odd(reason="the weights\nare gone")
+    if why == "input":
+        raise InputError("No such device. Use another.")
+    if why == "stopped":  # as a scheduler that tells every process of a job
+        os.kill(os.getppid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+    if why == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if why == "dead":
+        os._exit(3)
+    try:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+    except torch.OutOfMemoryError:
+        if why == "bare":
+            raise
+        raise VisualizerError("The weights do not fit into the free memory of cuda:1. Free some.") from None
+
+
+@pytest.mark.parametrize(
+    ("why", "kind", "told"),
+    [
+        ("full", VisualizerError, "The weights do not fit into the free memory of cuda:1. Free some. Fewer --workers"),
+        ("bare", VisualizerError, "(OutOfMemoryError: CUDA out of memory.). Use fewer --workers; the same command"),
+        ("input", InputError, "No such device. Use another."),
+        ("odd", VisualizerError, "A worker could not load the model (Odd: the weights are gone). Mend that; the same"),
+        ("killed", VisualizerError, "killed by the system, most likely for want of memory. Use fewer --workers"),
+        ("dead", VisualizerError, "ended before its work did (exit code 3). The same command goes on from here"),
+    ],
+)
+def test_a_worker_that_cannot_begin_is_told_in_a_sentence_with_the_cause_and_the_next_step(
+    why: str,
+    kind: type[VisualizerError],
+    told: str,
+    demo: Any,
+    six: list[Any],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    engine = start.local(demo, PLAN, 2, [functools.partial(loading_fails, why)])
+    with pytest.raises(VisualizerError) as raised:
         start.run(engine, six, tmp_path, PLAN, shard_size=2)
+    assert type(raised.value) is kind
+    assert told in str(raised.value)
+    assert ("memory" in str(raised.value)) == (why in ("full", "bare", "killed"))
+    assert ("--workers 1" in str(raised.value)) == (why == "dead")
+    assert capfd.readouterr().err == ""
+    if why in ("full", "odd"):
+        assert "in loading_fails" in "".join(traceback.format_exception(raised.value))  # for --debug
+
+
+@pytest.mark.slow
+def test_workers_that_were_told_to_stop_while_they_loaded_are_no_failure(
+    demo: Any, six: list[Any], tmp_path: Path
+) -> None:
+    loads = [functools.partial(loading_fails, "stopped"), functools.partial(time.sleep, 60)]
+    engine = start.local(demo, PLAN, 2, loads)
+    outcome = start.run(engine, six, tmp_path, PLAN, shard_size=2)
+    assert (outcome.stopped, outcome.asked) == (True, 0)
 
 
 @pytest.mark.slow

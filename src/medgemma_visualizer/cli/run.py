@@ -197,7 +197,10 @@ def _local(
     places = _places(name, loaded, load, workers) if workers > 1 else []
     if batch is None:
         cards = [place.index for place in places if place.type == "cuda"]
-        batch = batch_for(loaded, -(-workers // len(places)) if places else 0, cards, load["max_memory"])
+        crews = {card: len(range(n, workers, len(cards))) for n, card in enumerate(cards)}  # they take them in turn
+        _refuse_full(loaded, crews)
+        shares = [batch_for(loaded, crew, [card], load["max_memory"]) for card, crew in crews.items()]
+        batch = min(shares) if shares else batch_for(loaded)
     plan = checked_plan(replace(plan, methods=chosen, batch=batch))
     given = dict(load) | {"dtype": str(loaded.dtype).removeprefix("torch.")}
     loads = [functools.partial(verbs.load_model, name, **(given | {"device": str(place)})) for place in places]
@@ -233,6 +236,32 @@ def _places(name: str, loaded: Model, load: Mapping[str, Any], workers: int) -> 
             )
     free = [torch.device("cuda", gpu.index) for gpu in others if gpu.free_gb >= wanted]
     return [loaded.device, *free][:workers]
+
+
+def _refuse_full(loaded: Model, crews: Mapping[int, int]) -> None:
+    """Refuses more workers than a card has room for their weights, before a run is begun in batches of one for it.
+
+    Args:
+        loaded: What each loads; this process gives up its own before.
+        crews: Number of a card -> how many load it there.
+
+    Raises:
+        InputError: A card is too full.
+    """
+    import torch
+
+    from medgemma_visualizer.errors import InputError
+    from medgemma_visualizer.models.devices import gpus
+
+    weights = loaded.weight_bytes / 2**30
+    for gpu in gpus() if crews else ():
+        crew, room = crews.get(gpu.index, 0), gpu.free_gb + torch.cuda.memory_reserved(gpu.index) / 2**30
+        if crew * weights > room:
+            raise InputError(
+                f"{crew} workers on GPU {gpu.index} ({gpu.name}) need {crew * weights:.1f} GiB for their weights; "
+                f"{room:.1f} are free, which hold {int(room / weights)} at most. Use fewer --workers, or choose other "
+                "cards with CUDA_VISIBLE_DEVICES."
+            )
 
 
 def _on_ray(

@@ -12,7 +12,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -22,7 +23,7 @@ from typing import Any
 
 from medgemma_visualizer.errors import VisualizerError
 from medgemma_visualizer.models.adapter import Model
-from medgemma_visualizer.models.devices import trim_memory
+from medgemma_visualizer.models.devices import cleanup_memory, is_out_of_memory, trim_memory
 from medgemma_visualizer.progress import tell
 from medgemma_visualizer.runs.changed import marks_of
 from medgemma_visualizer.runs.folder import Beat, Manifest, State, Took, note_took, part_path, say, survey, took
@@ -210,7 +211,7 @@ def carry_out(
         loads: Load a worker's own model; taken in turn, so that each worker can have a device of its own.
 
     Raises:
-        VisualizerError: The disk is full, a worker process ended, or nothing but failures.
+        VisualizerError: The disk is full, a worker could not load its model or ended, or nothing but failures.
     """
 
     def work(todo: Sequence[Shard], pulse: Pulse, stop: Callable[[], bool]) -> None:
@@ -289,20 +290,37 @@ def _together(
     begin = (tuple(loads), turn, asked, failed, halt)
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, context, _begin, begin)
+    crew: set[Any] = set()
     try:
         with _deaf():
             futures = {pool.submit(_one, job, shard) for shard in shards}
+        crew = set(multiprocessing.active_children()) - others
         _watch(futures, pulse, stop, halt, asked, failed)
     except BrokenProcessPool as error:
-        raise VisualizerError(
-            "A worker process ended before its work did, most likely for want of memory. Use fewer --workers; the same "
-            "command goes on from here."
-        ) from error
+        halt.set()
+        pool.shutdown()  # it ends the other workers; afterwards it is known how each of them ended
+        if not stop():  # else whoever said stop told a worker too that was still loading
+            raise VisualizerError(_why_ended(process.exitcode for process in crew)) from error
     finally:
         halt.set()
         pool.shutdown(cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
+
+
+def _why_ended(codes: Iterable[int | None]) -> str:
+    """Why a pool broke, by the exit codes of its workers: those that the pool then ended have 0 or SIGTERM's."""
+    code = next((code for code in codes if code not in (None, 0, -signal.SIGTERM)), None)
+    if code == -signal.SIGKILL:
+        return (
+            "A worker process was killed by the system, most likely for want of memory. Use fewer --workers; the same "
+            "command goes on from here."
+        )
+    how = "" if code is None else f"exit code {code}" if code > 0 else signal.strsignal(-code) or f"signal {-code}"
+    return (
+        f"A worker process ended before its work did{how and f' ({how})'}. The same command goes on from "
+        "here; with --workers 1 the model is asked in this process, which may show why."
+    )
 
 
 def _watch(
@@ -343,7 +361,8 @@ class _Worker:
     heard: bool = False
 
 
-_own: list[_Worker] = []
+#: The worker that this process is, or why it is none.
+_own: list[_Worker | VisualizerError] = []
 
 
 def _begin(loads: tuple[Load, ...], turn: Any, asked: Any, failed: Any, halt: Any) -> None:
@@ -351,7 +370,13 @@ def _begin(loads: tuple[Load, ...], turn: Any, asked: Any, failed: Any, halt: An
     with turn.get_lock():
         number = turn.value
         turn.value += 1
-    worker = _Worker(loads[number % len(loads)](), asked, failed, halt)
+    model = _loaded(loads[number % len(loads)])
+    if isinstance(model, VisualizerError):
+        with suppress(RuntimeError):  # of a card that answers no more
+            cleanup_memory()
+        _own.append(model)  # told by the first shard that comes here: what is raised here only breaks the pool
+        return
+    worker = _Worker(model, asked, failed, halt)
     _own.append(worker)
 
     def hear(signal_number: int, frame: Any) -> None:  # a scheduler tells every process of a job
@@ -360,8 +385,34 @@ def _begin(loads: tuple[Load, ...], turn: Any, asked: Any, failed: Any, halt: An
     signal.signal(signal.SIGTERM, hear)
 
 
+def _loaded(load: Load) -> Model | VisualizerError:
+    """The model, or why there is none, in words that travel: other libraries' errors may not, and hold memory."""
+    try:
+        return load()
+    except Exception as error:
+        story = traceback.format_exc()
+        full = any(_is_full(one) for one in (error, error.__cause__, error.__context__) if one is not None)
+        if isinstance(error, VisualizerError):
+            failure = type(error)(f"{error} Fewer --workers need less." if full else str(error))
+        else:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+            step = "Use fewer --workers" if full else "Mend that"
+            failure = VisualizerError(
+                f"A worker could not load the model ({reason}). {step}; the same command goes on from here."
+            )
+    failure.add_note(story)  # for --debug
+    return failure
+
+
+def _is_full(error: BaseException) -> bool:
+    """Whether memory was missing; a card on which not even a context finds room says so in words only."""
+    return is_out_of_memory(error) or "out of memory" in str(error)
+
+
 def _one(job: Job, shard: Shard) -> tuple[int, int]:
     worker = _own[0]
+    if isinstance(worker, VisualizerError):
+        raise worker
 
     def stop() -> bool:
         return worker.heard or worker.halt.is_set()
