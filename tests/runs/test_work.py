@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 
 import pytest
 import torch
@@ -36,10 +37,30 @@ def test_no_worker_or_several_that_cannot_load_are_refused(workers):
         pass
 
 
-@pytest.mark.slow
-def test_a_process_that_ends_before_its_work_is_told_with_the_next_step():
-    with (
-        crew("a model", 2, functools.partial(os._exit, 3)) as each,
-        pytest.raises(VisualizerError, match="fewer workers"),
-    ):
+def ends(how):
+    """Stands in for the loading of a worker's model."""
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "dead":
+        os._exit(3)
+    if how == "full":
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+    raise InputError("No such device. Use another.") if how == "input" else OSError("the weights are gone")
+
+
+@pytest.mark.parametrize(
+    ("how", "kind", "told"),
+    [
+        ("killed", VisualizerError, "A worker process"),
+        ("dead", VisualizerError, "A worker process ended before its work did"),
+        ("full", VisualizerError, r"\(OutOfMemoryError: CUDA out of memory\.\)\. Use fewer workers; then start again"),
+        ("input", InputError, r"^No such device\. Use another\."),
+        ("odd", VisualizerError, r"could not load the model \(OSError: the weights are gone\)\. Mend that; then start"),
+    ],
+)
+def test_a_worker_that_ends_before_its_work_is_told_in_a_sentence_with_the_next_step(how, kind, told, capfd):
+    with crew("a model", 2, functools.partial(ends, how)) as each, pytest.raises(VisualizerError, match=told) as raised:
         each(max, [1, 2], "numbers")
+    assert type(raised.value) is kind
+    assert "then start again" in str(raised.value) or how == "input"
+    assert capfd.readouterr().err == ""

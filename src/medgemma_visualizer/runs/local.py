@@ -12,8 +12,7 @@ import signal
 import socket
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -23,7 +22,7 @@ from typing import Any
 
 from medgemma_visualizer.errors import VisualizerError
 from medgemma_visualizer.models.adapter import Model
-from medgemma_visualizer.models.devices import cleanup_memory, is_out_of_memory, trim_memory
+from medgemma_visualizer.models.devices import trim_memory
 from medgemma_visualizer.progress import tell
 from medgemma_visualizer.runs.changed import marks_of
 from medgemma_visualizer.runs.folder import Beat, Manifest, State, Took, note_took, part_path, say, survey, took
@@ -38,7 +37,7 @@ from medgemma_visualizer.runs.results import (
     write_part,
 )
 from medgemma_visualizer.runs.shards import Answered, ask_all
-from medgemma_visualizer.runs.work import Load
+from medgemma_visualizer.runs.work import Load, loaded, why_ended
 
 #: A run in which so many cases failed and none was answered is stopped: what fails so often fails always.
 HOPELESS = 50
@@ -277,6 +276,10 @@ def stopping() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+#: What to do once whatever ended a run has been mended.
+AGAIN = "the same command goes on from here"
+
+
 # --- several processes -----------------------------------------------------------------------------------------------
 
 
@@ -300,27 +303,12 @@ def _together(
         halt.set()
         pool.shutdown()  # it ends the other workers; afterwards it is known how each of them ended
         if not stop():  # else whoever said stop told a worker too that was still loading
-            raise VisualizerError(_why_ended(process.exitcode for process in crew)) from error
+            raise VisualizerError(why_ended((process.exitcode for process in crew), AGAIN)) from error
     finally:
         halt.set()
         pool.shutdown(cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
-
-
-def _why_ended(codes: Iterable[int | None]) -> str:
-    """Why a pool broke, by the exit codes of its workers: those that the pool then ended have 0 or SIGTERM's."""
-    code = next((code for code in codes if code not in (None, 0, -signal.SIGTERM)), None)
-    if code == -signal.SIGKILL:
-        return (
-            "A worker process was killed by the system, most likely for want of memory. Use fewer --workers; the same "
-            "command goes on from here."
-        )
-    how = "" if code is None else f"exit code {code}" if code > 0 else signal.strsignal(-code) or f"signal {-code}"
-    return (
-        f"A worker process ended before its work did{how and f' ({how})'}. The same command goes on from "
-        "here; with --workers 1 the model is asked in this process, which may show why."
-    )
 
 
 def _watch(
@@ -370,10 +358,8 @@ def _begin(loads: tuple[Load, ...], turn: Any, asked: Any, failed: Any, halt: An
     with turn.get_lock():
         number = turn.value
         turn.value += 1
-    model = _loaded(loads[number % len(loads)])
+    model = loaded(loads[number % len(loads)], AGAIN)
     if isinstance(model, VisualizerError):
-        with suppress(RuntimeError):  # of a card that answers no more
-            cleanup_memory()
         _own.append(model)  # told by the first shard that comes here: what is raised here only breaks the pool
         return
     worker = _Worker(model, asked, failed, halt)
@@ -383,30 +369,6 @@ def _begin(loads: tuple[Load, ...], turn: Any, asked: Any, failed: Any, halt: An
         worker.heard = True
 
     signal.signal(signal.SIGTERM, hear)
-
-
-def _loaded(load: Load) -> Model | VisualizerError:
-    """The model, or why there is none, in words that travel: other libraries' errors may not, and hold memory."""
-    try:
-        return load()
-    except Exception as error:
-        story = traceback.format_exc()
-        full = any(_is_full(one) for one in (error, error.__cause__, error.__context__) if one is not None)
-        if isinstance(error, VisualizerError):
-            failure = type(error)(f"{error} Fewer --workers need less." if full else str(error))
-        else:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-            step = "Use fewer --workers" if full else "Mend that"
-            failure = VisualizerError(
-                f"A worker could not load the model ({reason}). {step}; the same command goes on from here."
-            )
-    failure.add_note(story)  # for --debug
-    return failure
-
-
-def _is_full(error: BaseException) -> bool:
-    """Whether memory was missing; a card on which not even a context finds room says so in words only."""
-    return is_out_of_memory(error) or "out of memory" in str(error)
 
 
 def _one(job: Job, shard: Shard) -> tuple[int, int]:
