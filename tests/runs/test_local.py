@@ -283,9 +283,19 @@ def loading_fails(why: str) -> Any:
 @pytest.mark.parametrize(
     ("why", "kind", "told"),
     [
-        ("full", VisualizerError, "The weights do not fit into the free memory of cuda:1. Free some. Fewer workers"),
-        ("bare", VisualizerError, "(OutOfMemoryError: CUDA out of memory.). Use fewer workers; the same command"),
-        ("input", InputError, "No such device. Use another."),
+        pytest.param(
+            "full",
+            VisualizerError,
+            "The weights do not fit into the free memory of cuda:1. Free some. Fewer workers",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "bare",
+            VisualizerError,
+            "(OutOfMemoryError: CUDA out of memory.). Use fewer workers; the same command",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("input", InputError, "No such device. Use another.", marks=pytest.mark.slow),
         ("odd", VisualizerError, "A worker could not load the model (Odd: the weights are gone). Mend that; the same"),
         (
             "killed",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import signal
+import traceback
 
 import pytest
 import torch
 
 from medgemma_visualizer.errors import InputError, VisualizerError
-from medgemma_visualizer.runs.work import crew
+from medgemma_visualizer.runs.work import AGAIN, crew, loaded, why_ended
 
 
 def test_results_come_in_the_order_of_the_items_from_one_thread_which_is_given_back():
@@ -48,14 +50,44 @@ def ends(how):
     raise InputError("No such device. Use another.") if how == "input" else OSError("the weights are gone")
 
 
+CANNOT_LOAD = [
+    ("full", VisualizerError, r"\(OutOfMemoryError: CUDA out of memory\.\)\. Use fewer workers; then start again"),
+    ("input", InputError, r"^No such device\. Use another\."),
+    ("odd", VisualizerError, r"could not load the model \(OSError: the weights are gone\)\. Mend that; then start"),
+]
+
+
+@pytest.mark.parametrize(("how", "kind", "told"), CANNOT_LOAD)
+def test_why_a_worker_has_no_model_is_told_in_a_sentence_with_the_next_step(how, kind, told):
+    found = loaded(functools.partial(ends, how), AGAIN)
+    assert type(found) is kind
+    assert re.search(told, str(found))
+    assert "in ends" in "".join(traceback.format_exception(found))  # for --debug
+
+
+@pytest.mark.parametrize(
+    ("codes", "told"),
+    [
+        (
+            [0, -signal.SIGKILL],
+            "was killed by the system, most likely for want of memory. Use fewer workers; then start",
+        ),
+        ([None, 3], "ended before its work did (exit code 3). With one worker the model is asked in this process"),
+        ([-signal.SIGSEGV, -signal.SIGTERM], "ended before its work did (Segmentation fault). With one worker"),
+        ([0, -signal.SIGTERM], "ended before its work did. With one worker"),
+    ],
+)
+def test_why_a_worker_ended_is_told_by_its_exit_code(codes, told):
+    assert f"A worker process {told}" in why_ended(codes, AGAIN)
+
+
 @pytest.mark.parametrize(
     ("how", "kind", "told"),
     [
-        ("killed", VisualizerError, "A worker process"),
-        ("dead", VisualizerError, "A worker process ended before its work did"),
-        ("full", VisualizerError, r"\(OutOfMemoryError: CUDA out of memory\.\)\. Use fewer workers; then start again"),
-        ("input", InputError, r"^No such device\. Use another\."),
-        ("odd", VisualizerError, r"could not load the model \(OSError: the weights are gone\)\. Mend that; then start"),
+        CANNOT_LOAD[0],
+        *(pytest.param(*one, marks=pytest.mark.slow) for one in CANNOT_LOAD[1:]),
+        pytest.param("killed", VisualizerError, "A worker process", marks=pytest.mark.slow),
+        pytest.param("dead", VisualizerError, "A worker process ended before its work did", marks=pytest.mark.slow),
     ],
 )
 def test_a_worker_that_ends_before_its_work_is_told_in_a_sentence_with_the_next_step(how, kind, told, capfd):
