@@ -21,6 +21,8 @@ pytestmark = pytest.mark.usefixtures("answering")
 
 TECHNICAL = "Radiological assessment: Is there evidence of pleural effusion in this chest radiograph?"
 SIMPLE = "Can you see any signs of fluid around the lungs in this X-ray?"
+#: A map of one pass, where any will do.
+QUICK = ("--method", "relevance")
 KEYS = {"case", "answer", "heatmap", "scores", "model", "versions", "seconds", "trust", "comparison"}
 
 
@@ -66,21 +68,21 @@ def test_the_numbers_of_the_result_follow_from_its_own_maps(call: Call) -> None:
 
 def test_a_map_as_far_as_another_findings_is_called_moved(call: Call) -> None:
     other = TECHNICAL.replace("pleural effusion", "pneumothorax")
-    done = call("compare", "-p", TECHNICAL, "-p", other)
+    done = call("compare", *QUICK, "-p", TECHNICAL, "-p", other)
     comparison = result(Path("output"))["comparison"]
     assert comparison["agreement"]["js_divergence"][0][1] == comparison["context"]["other_finding"]["value"]
     assert "as far from the first as the same picture, another finding: prompt 2" in done.out
-    assert "Moved" not in call("compare").out
+    assert "Moved" not in call("compare", *QUICK).out
 
 
 def test_prompts_of_ones_own_about_a_picture_of_ones_own(call: Call, film: str) -> None:
-    done = call("compare", film, "-p", "Is there an effusion?", "-p", "Do you see fluid?", "--json")
+    done = call("compare", film, *QUICK, "-p", "Is there an effusion?", "-p", "Do you see fluid?", "--json")
     found = json.loads(done.out)["comparison"]
     assert [one["question"] for one in found["prompts"]] == ["Is there an effusion?", "Do you see fluid?"]
     assert found["context"]["other_picture"]["value"] is None
-    again = call("compare", film, "-q", "Is there an effusion?", "-p", "Do you see fluid?")
+    again = call("compare", film, *QUICK, "-q", "Is there an effusion?", "-p", "Do you see fluid?")
     assert "no JS for the same prompt, other pictures: nothing was given to compare with; add --other" in again.out
-    beside = call("compare", film, "-q", "Is there an effusion?", "-p", "Fluid?", "--other", film, "--json")
+    beside = call("compare", film, *QUICK, "-q", "Is there an effusion?", "-p", "Fluid?", "--other", film, "--json")
     assert json.loads(beside.out)["comparison"]["context"]["other_picture"]["value"] == pytest.approx(0, abs=1e-6)
 
 

@@ -70,7 +70,9 @@ def test_without_prompts_the_film_is_only_disturbed(call: Call, demo: Any, cases
 
 @pytest.mark.usefixtures("answering", "short")
 def test_beside_a_comparison_the_first_prompt_is_asked_of_disturbed_films(call: Call) -> None:
-    done = call("compare", "-p", SIMPLE, "-p", QUESTION, "--perturb", "blur", "--json", "--out", "o")
+    done = call(
+        "compare", "--method", "relevance", "-p", SIMPLE, "-p", QUESTION, "--perturb", "blur", "--json", "--out", "o"
+    )
     assert set(everything_in(Path("o"))) == {"result.json", "comparison.png", "perturbations.png"}
     found = json.loads(done.out)
     assert found == result(Path("o"))
@@ -81,7 +83,7 @@ def test_beside_a_comparison_the_first_prompt_is_asked_of_disturbed_films(call: 
         name: first["answer"][name] for name in found["perturbations"]["answer"]
     }
     assert found["perturbations"]["method"] == found["comparison"]["method"]
-    again = call("compare", "--out", "o")
+    again = call("compare", "--method", "relevance", "--out", "o")
     assert again.code == 0
     assert "perturbations.png" not in everything_in(Path("o"))  # nothing of an earlier run is left
 

@@ -24,7 +24,7 @@ def _run(*arguments: str) -> None:
 
 
 def test_every_token_gets_a_map_on_one_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _run("--question", "What does this radiograph show?", "--tokens", "--out", str(tmp_path))
+    _run("--question", "What does this radiograph show?", "--tokens", "--method", "relevance", "--out", str(tmp_path))
     page = (tmp_path / "tokens.html").read_text(encoding="utf-8")
     assert page.count("<figure id=") > 5
     assert "tokens.html" in capsys.readouterr().out

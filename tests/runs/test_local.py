@@ -297,15 +297,17 @@ def loading_fails(why: str) -> Any:
         ),
         pytest.param("input", InputError, "No such device. Use another.", marks=pytest.mark.slow),
         ("odd", VisualizerError, "A worker could not load the model (Odd: the weights are gone). Mend that; the same"),
-        (
+        pytest.param(
             "killed",
             VisualizerError,
             "killed by the system, most likely for want of memory. Use fewer workers",
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             "dead",
             VisualizerError,
             "ended before its work did (exit code 3). With one worker the model is asked",
+            marks=pytest.mark.slow,
         ),
     ],
 )
