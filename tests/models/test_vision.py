@@ -22,6 +22,13 @@ def pictures(model: Any, count: int = 5) -> list[torch.Tensor]:
     return [read_tiny(model, seed=seed).pixel_values for seed in range(count)]
 
 
+def both(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    """The tiny model as the library runs it, and with its passes captured as on a GPU."""
+    recording(monkeypatch)
+    plain = tiny_model()
+    return plain, replace(plain, fast=True)
+
+
 def captured(model: Any) -> Any:
     """The graphs of the tower's pass."""
     return engine_of(model).tower._replay.graphs
@@ -49,9 +56,7 @@ def test_each_picture_has_its_own_tokens_captured_or_not(
 
 
 def test_weights_that_change_or_move_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = tiny_model()
-    fast = replace(plain, fast=True)
-    recording(monkeypatch)
+    plain, fast = both(monkeypatch)
     film = pictures(plain)[0]
     before = [seen(fast, film) for _ in range(3)][-1]
     tower, weight = engine_of(fast).tower, plain.vision_layers[0].mlp.fc1.weight
@@ -86,9 +91,7 @@ def _assigned(model: Any) -> None:
 def test_weights_and_layers_that_are_replaced_are_read(
     change: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = tiny_model()
-    fast = replace(plain, fast=True)
-    recording(monkeypatch)
+    plain, fast = both(monkeypatch)
     film = pictures(plain)[0]
     before = [seen(fast, film) for _ in range(3)][-1]
     change(plain)
@@ -101,9 +104,7 @@ def test_weights_and_layers_that_are_replaced_are_read(
 def test_pictures_of_another_size_or_number_format_are_not_read_by_the_same_pass(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plain = tiny_model()
-    fast = replace(plain, fast=True)
-    recording(monkeypatch)
+    plain, fast = both(monkeypatch)
     film = pictures(plain)[0]
     for _ in range(2):
         for values in (film, film.double(), film):
@@ -111,9 +112,7 @@ def test_pictures_of_another_size_or_number_format_are_not_read_by_the_same_pass
 
 
 def test_a_hook_in_the_tower_is_called_for_every_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = tiny_model()
-    fast = replace(plain, fast=True)
-    recording(monkeypatch)
+    plain, fast = both(monkeypatch)
     films = pictures(plain)
     for film in films[:3]:
         seen(fast, film)
@@ -171,9 +170,7 @@ def test_what_cannot_be_replayed_is_left_to_the_tower() -> None:
 def test_inference_mode_and_autocast_get_their_own_tokens_and_leave_nothing_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plain = tiny_model()
-    fast = replace(plain, fast=True)
-    recording(monkeypatch)
+    plain, fast = both(monkeypatch)
     film = pictures(plain)[0]
     for _ in range(3):
         with torch.inference_mode():

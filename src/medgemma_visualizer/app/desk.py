@@ -262,8 +262,7 @@ def within_memory(work: Callable[[Model], T], model: Model) -> T:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-    graphs.forget(model)
-    cleanup_memory()  # after the except block, which holds on to what failed
+    graphs.make_room(model)
     raise UnavailableError(
         f"The memory of {model.device} is full. Ask again when others are done, or choose a method of fewer passes."
     )

@@ -87,8 +87,7 @@ def info(as_json: AsJson = False) -> None:
     for name, fact in cuda_facts().items():
         table.add_row(name, fact)
     for gpu in gpus():
-        free = f"{gpu.free_gb:.1f} of {gpu.total_gb:.1f} GiB free"
-        table.add_row(f"cuda:{gpu.index}", f"{gpu.name}, {free}, compute capability {gpu.capability}")
+        table.add_row(f"cuda:{gpu.index}", f"{gpu.name}, {gpu.room}, compute capability {gpu.capability}")
     output.show(table)
 
 

@@ -20,7 +20,7 @@ from medgemma_visualizer.errors import InputError, UnavailableError, VisualizerE
 from medgemma_visualizer.heatmaps.targets import Aim
 from medgemma_visualizer.models import graphs
 from medgemma_visualizer.models.adapter import Model
-from medgemma_visualizer.models.devices import cleanup_memory, free_bytes
+from medgemma_visualizer.models.devices import free_bytes
 from medgemma_visualizer.models.forward import ensure_finite, image_tokens, logits_at
 from medgemma_visualizer.models.reading import Reading
 from medgemma_visualizer.progress import track
@@ -197,8 +197,7 @@ def in_smaller_batches(model: Model, size: int, work: Callable[[int], T]) -> T:
                 ) from None
         last, size = size == 1, max(1, size // 2)
         logger.warning("The GPU's memory is too small for that batch; asking again with %d at once.", size)
-        graphs.forget(model)
-        cleanup_memory()
+        graphs.make_room(model)
 
 
 def scores_of(aim: Aim, logits: torch.Tensor) -> np.ndarray:

@@ -49,9 +49,14 @@ class Gpu:
     capability: str = ""
 
     @property
+    def room(self) -> str:
+        """How full it is."""
+        return f"{self.free_gb:.1f} of {self.total_gb:.1f} GiB free"
+
+    @property
     def told(self) -> str:
         """Which card it is, and how full."""
-        return f"GPU {self.index} ({self.name}) has {self.free_gb:.1f} of {self.total_gb:.1f} GiB free"
+        return f"GPU {self.index} ({self.name}) has {self.room}"
 
 
 def gpus() -> list[Gpu]:

@@ -26,7 +26,7 @@ from torch.autograd.function import once_differentiable
 from medgemma_visualizer.errors import InputError, VisualizerError
 from medgemma_visualizer.models import lean
 from medgemma_visualizer.models.adapter import Model
-from medgemma_visualizer.models.devices import free_bytes, on_device
+from medgemma_visualizer.models.devices import cleanup_memory, free_bytes, on_device
 from medgemma_visualizer.models.kernels import store_one
 from medgemma_visualizer.models.parts import Parts
 
@@ -329,6 +329,9 @@ class _Pass:
 
 class Replay:
     """Works that follow each other in one shape: launched the first time, captured when met again, then replayed.
+
+    Args:
+        device: Whose work it is; where it cannot be captured, all of it is launched.
 
     Attributes:
         graphs: Of each work; None before there are any, and where none can be had.
@@ -753,10 +756,19 @@ def _otherwise(device: torch.device) -> bool:
 def forget(model: Model) -> None:
     """Gives up all that was captured of models on this model's device, and the memory that it holds.
 
-    What comes next is launched again. For where memory is full, and for changes that nobody can notice: through a
-    tensor's `.data`, or of a setting such as a layer's scaling.
+    What comes next is launched again. For changes that nobody can notice: through a tensor's `.data`, or of a setting
+    such as a layer's scaling; and see `make_room`.
     """
     device = next(model.hf.parameters()).device
     with _making:
         for hf in [hf for hf in _engines if next(hf.parameters()).device == device]:
             _engines.pop(hf, None)
+
+
+def make_room(model: Model) -> None:
+    """Gives back all that can be done without, where the memory of a model's device is full.
+
+    To be called after an except block, which holds on to what failed.
+    """
+    forget(model)
+    cleanup_memory()

@@ -150,21 +150,21 @@ def _decode(model: Model, embeds: torch.Tensor, places: Places, tap: Tap | None)
     return x
 
 
-def _is_one(x: torch.Tensor) -> bool:
-    """Whether x (B, Q, D) is a single token's, without gradient."""
-    return x.shape[:2] == (1, 1) and not torch.is_grad_enabled()
+def _is_one(x: torch.Tensor, *layers: Any) -> bool:
+    """Whether x (B, Q, D) is a single token's, without gradient, to go through linear layers without bias."""
+    return x.shape[:2] == (1, 1) and not torch.is_grad_enabled() and all(layer.bias is None for layer in layers)
 
 
 def _times(x: torch.Tensor, *layers: Any) -> tuple[torch.Tensor, ...]:
     """x (B, Q, D) through each of some linear layers."""
-    if _is_one(x) and all(layer.bias is None for layer in layers):
+    if _is_one(x, *layers):
         return times_one(x, [layer.weight for layer in layers])
     return tuple(layer(x) for layer in layers)
 
 
 def _feed(mlp: Any, x: torch.Tensor) -> torch.Tensor:
     """The gated feed-forward part of a layer, (B, Q, D) -> (B, Q, D)."""
-    if _is_one(x) and mlp.gate_proj.bias is None and mlp.up_proj.bias is None:
+    if _is_one(x, mlp.gate_proj, mlp.up_proj):
         wide = gated_one(x, mlp.gate_proj.weight, mlp.up_proj.weight)
     else:
         wide = gelu_times(mlp.gate_proj(x), mlp.up_proj(x))

@@ -28,9 +28,7 @@ class Parts:
         self._own = [vars(module) for module in modules]
         self._hooks = [vars(module)[kind] for module in modules for kind in _HOOKS]
         self._hooks += [vars(_everywhere)[f"_global{kind}"] for kind in _HOOKS]
-        self.weights = [
-            t for m in modules for held in (m._parameters, m._buffers) for t in held.values() if t is not None
-        ]
+        self.weights = [thing for _, _, thing in self._entries if isinstance(thing, torch.Tensor)]
         self._places = self._places_now()
 
     def _places_now(self) -> list[int]:

@@ -22,7 +22,7 @@ from medgemma_visualizer.data.sources import is_demo_film
 from medgemma_visualizer.grid import coverage
 from medgemma_visualizer.models import graphs
 from medgemma_visualizer.models.adapter import Model
-from medgemma_visualizer.models.devices import cleanup_memory, is_out_of_memory
+from medgemma_visualizer.models.devices import is_out_of_memory
 from medgemma_visualizer.models.forward import image_tokens, prepared
 from medgemma_visualizer.records import Case
 from medgemma_visualizer.runs.work import cores
@@ -166,8 +166,7 @@ def in_halves(model: Model, work: Callable[[Sequence[T]], Sequence[R]], items: S
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-    graphs.forget(model)
-    cleanup_memory()  # after the except block, which holds on to the failed pass
+    graphs.make_room(model)
     if len(items) == 1:
         return [None]
     half = (len(items) + 1) // 2
